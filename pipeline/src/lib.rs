@@ -1,0 +1,7 @@
+//! The classification half of `catalog`: decoding, preprocessing, the model file and the streaming pipeline.
+//!
+//! This crate knows nothing of training, gradients, command-line arguments or the terminal.
+#![forbid(unsafe_code)]
+
+pub mod onnx;
+pub mod preprocess;
