@@ -1,5 +1,11 @@
 //! `catalog` sorts product images into categories: it trains a CNN with ONNX Runtime's training API and labels huge image
 //! folders with it. `ARCHITECTURE.md` is the map.
 
+pub mod artifacts;
+pub mod autodiff;
 pub mod cli;
 pub mod dataset;
+pub mod graph;
+pub mod lowering;
+pub mod network;
+pub mod training;

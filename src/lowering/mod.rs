@@ -1,0 +1,182 @@
+//! From a [`Graph`] to an ONNX graph.
+//!
+//! The same description is emitted in two modes: training (batch statistics, dropout) and inference (running statistics, no
+//! dropout). Only what the asked-for values need is emitted. Which ONNX operators stand for an operation is the business of a
+//! formulation; [`portable`] uses those that every build of ONNX Runtime with the training API has, CUDA included.
+
+mod emitter;
+mod portable;
+
+use anyhow::{Context, Result};
+use pipeline::onnx::{
+    GraphProto, ModelProto, OperatorSetIdProto, TensorProto, TensorTypeProto, TypeProto, TypeValue,
+};
+
+use crate::graph::{Dim, ElementType, Graph, Origin, TensorType, ValueId};
+
+use emitter::Emitter;
+pub(crate) use emitter::value_info;
+
+/// Highest IR version and operator set that ONNX Runtime 1.19.2 and every later one read without conversion.
+const IR_VERSION: i64 = 8;
+const OPSET: i64 = 17;
+
+/// Which of a network's two behaviours is emitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Batch statistics, dropout, updates of running statistics.
+    Training,
+    /// Running statistics, no dropout.
+    Inference,
+}
+
+/// What the emitted graph computes.
+#[derive(Clone, Debug, Default)]
+pub struct Targets {
+    /// Values handed out, each with the name it gets.
+    pub outputs: Vec<(String, ValueId)>,
+    /// Values computed for their effect alone, such as state updates.
+    pub effects: Vec<ValueId>,
+}
+
+/// Where the parameters of the emitted graph come from.
+#[derive(Clone, Copy, Debug)]
+pub enum Parameters<'a> {
+    /// Graph inputs, all of them in the order of the description, used or not: what the training API wants.
+    Inputs,
+    /// Constants in the file, as many as are used; one slice of elements for each parameter, in the order of the description.
+    Constants(&'a [Vec<f32>]),
+}
+
+/// Emits the part of `graph` that `targets` need.
+///
+/// # Errors
+/// When constants for the parameters are missing or of the wrong length.
+pub fn lower(
+    name: &str,
+    graph: &Graph,
+    mode: Mode,
+    targets: &Targets,
+    parameters: Parameters<'_>,
+) -> Result<GraphProto> {
+    let roots = targets
+        .outputs
+        .iter()
+        .map(|(_, id)| *id)
+        .chain(targets.effects.iter().copied());
+    let needed = needed_values(graph, roots);
+    let mut emitter = Emitter::new(graph, mode, &needed);
+    for (output, id) in &targets.outputs {
+        emitter.rename(*id, output);
+    }
+    for node in graph.nodes() {
+        if node.outputs.iter().any(|id| needed[id.index()]) {
+            portable::emit(&mut emitter, node);
+        }
+    }
+
+    let mut proto = GraphProto {
+        name: Some(name.to_owned()),
+        ..GraphProto::default()
+    };
+    for (index, value) in graph.values().iter().enumerate() {
+        if matches!(value.origin, Origin::Input) && needed[index] {
+            proto.input.push(value_info(&value.name, &value.ty));
+        }
+    }
+    for (index, (id, value, _)) in graph.parameters().enumerate() {
+        match parameters {
+            Parameters::Inputs => proto.input.push(value_info(&value.name, &value.ty)),
+            Parameters::Constants(constants) if needed[id.index()] => {
+                let data = constants
+                    .get(index)
+                    .filter(|data| Some(data.len()) == value.ty.shape.fixed_len())
+                    .with_context(|| {
+                        format!(
+                            "no values of the right number for parameter {}",
+                            graph.describe(id)
+                        )
+                    })?;
+                proto
+                    .initializer
+                    .push(parameter_tensor(&value.name, &value.ty, data));
+            }
+            Parameters::Constants(_) => {}
+        }
+    }
+    for (output, id) in &targets.outputs {
+        proto.output.push(value_info(output, &graph.value(*id).ty));
+    }
+    let (nodes, initializers, value_infos) = emitter.finish();
+    proto.node = nodes;
+    proto.initializer.extend(initializers);
+    proto.value_info = value_infos;
+    proto
+        .value_info
+        .retain(|info| proto.output.iter().all(|output| output.name != info.name));
+    Ok(proto)
+}
+
+/// Wraps a graph as a model of this program.
+pub fn model(graph: GraphProto) -> ModelProto {
+    let uses_microsoft = graph
+        .node
+        .iter()
+        .any(|node| node.domain.as_deref() == Some(emitter::MICROSOFT));
+    let opset = |domain: &str, version| OperatorSetIdProto {
+        domain: Some(domain.to_owned()),
+        version: Some(version),
+    };
+    let mut opset_import = vec![opset("", OPSET)];
+    if uses_microsoft {
+        opset_import.push(opset(emitter::MICROSOFT, 1));
+    }
+    ModelProto {
+        ir_version: Some(IR_VERSION),
+        producer_name: Some("catalog".to_owned()),
+        producer_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        graph: Some(graph),
+        opset_import,
+        ..ModelProto::default()
+    }
+}
+
+/// Which values have to be there for `roots`.
+fn needed_values(graph: &Graph, roots: impl Iterator<Item = ValueId>) -> Vec<bool> {
+    let mut needed = vec![false; graph.values().len()];
+    for root in roots {
+        needed[root.index()] = true;
+    }
+    for node in graph.nodes().iter().rev() {
+        if !node.outputs.iter().any(|id| needed[id.index()]) {
+            continue;
+        }
+        for input in &node.inputs {
+            needed[input.index()] = true;
+        }
+    }
+    needed
+}
+
+fn parameter_tensor(name: &str, ty: &TensorType, data: &[f32]) -> TensorProto {
+    let dims = ty.shape.dims().iter().map(|dim| match dim {
+        Dim::Fixed(size) | Dim::Batch(size) => *size as i64,
+    });
+    TensorProto {
+        dims: dims.collect(),
+        data_type: Some(emitter::data_type(ElementType::F32)),
+        name: Some(name.to_owned()),
+        raw_data: Some(data.iter().flat_map(|value| value.to_le_bytes()).collect()),
+        ..TensorProto::default()
+    }
+}
+
+/// A float tensor of any shape: what the members of a sequence are declared as.
+pub(crate) fn unshaped_float() -> TypeProto {
+    TypeProto {
+        value: Some(TypeValue::Tensor(TensorTypeProto {
+            elem_type: Some(emitter::data_type(ElementType::F32)),
+            shape: None,
+        })),
+    }
+}

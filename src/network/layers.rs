@@ -1,0 +1,115 @@
+//! Layers with their parameters.
+
+use crate::graph::{BatchNorm, Conv2d, Dim, Graph, Initializer, Role, ShapeError, ValueId};
+
+/// Size of a fixed axis; 0 for one that depends on the batch.
+pub(super) fn size(graph: &Graph, x: ValueId, axis: usize) -> usize {
+    match graph.shape(x).dims().get(axis) {
+        Some(Dim::Fixed(size)) => *size,
+        Some(Dim::Batch(_)) | None => 0,
+    }
+}
+
+/// Convolution with a square kernel and no bias, for use before a normalisation: a bias there would have a true gradient of
+/// zero, and an adaptive optimizer turns its rounding noise into drift.
+pub(super) fn conv(
+    graph: &mut Graph,
+    x: ValueId,
+    filters: usize,
+    kernel: usize,
+    stride: usize,
+) -> Result<ValueId, ShapeError> {
+    graph.scoped("conv", |graph| {
+        let weight = conv_weight(graph, x, filters, kernel);
+        graph.conv(x, weight, None, Conv2d::same(kernel).with_stride(stride))
+    })
+}
+
+/// Convolution with a square kernel and a bias.
+pub(super) fn conv_with_bias(
+    graph: &mut Graph,
+    x: ValueId,
+    filters: usize,
+    kernel: usize,
+) -> Result<ValueId, ShapeError> {
+    graph.scoped("conv", |graph| {
+        let weight = conv_weight(graph, x, filters, kernel);
+        let bias = graph.parameter(
+            "bias",
+            &[filters],
+            Role::BiasOrNorm,
+            Initializer::Constant(0.0),
+        );
+        graph.conv(x, weight, Some(bias), Conv2d::same(kernel))
+    })
+}
+
+fn conv_weight(graph: &mut Graph, x: ValueId, filters: usize, kernel: usize) -> ValueId {
+    let channels = size(graph, x, 1);
+    let fan_in = channels * kernel * kernel;
+    let shape = [filters, channels, kernel, kernel];
+    graph.parameter(
+        "weight",
+        &shape,
+        Role::Weight,
+        Initializer::HeNormal { fan_in },
+    )
+}
+
+/// Batch normalisation whose scale starts at `scale`.
+pub(super) fn batch_norm(graph: &mut Graph, x: ValueId, scale: f32) -> Result<ValueId, ShapeError> {
+    graph.scoped("norm", |graph| {
+        let channels = [size(graph, x, 1)];
+        let mut parameter = |name, role, value| {
+            graph.parameter(name, &channels, role, Initializer::Constant(value))
+        };
+        let parameters = [
+            parameter("scale", Role::BiasOrNorm, scale),
+            parameter("bias", Role::BiasOrNorm, 0.0),
+            parameter("mean", Role::Statistic, 0.0),
+            parameter("variance", Role::Statistic, 1.0),
+        ];
+        graph.batch_norm(x, parameters, BatchNorm::default())
+    })
+}
+
+/// Dense layer on `[N, I]` that a rectifier follows.
+pub(super) fn dense(graph: &mut Graph, x: ValueId, units: usize) -> Result<ValueId, ShapeError> {
+    let fan_in = size(graph, x, 1);
+    dense_from(graph, x, units, Initializer::HeNormal { fan_in })
+}
+
+/// Last dense layer: logits.
+pub(super) fn logits(graph: &mut Graph, x: ValueId, classes: usize) -> Result<ValueId, ShapeError> {
+    let fan_in = size(graph, x, 1);
+    graph.scoped("head", |graph| {
+        dense_from(graph, x, classes, Initializer::LecunUniform { fan_in })
+    })
+}
+
+fn dense_from(
+    graph: &mut Graph,
+    x: ValueId,
+    units: usize,
+    initializer: Initializer,
+) -> Result<ValueId, ShapeError> {
+    graph.scoped("dense", |graph| {
+        let shape = [units, size(graph, x, 1)];
+        let weight = graph.parameter("weight", &shape, Role::Weight, initializer);
+        let bias = graph.parameter(
+            "bias",
+            &[units],
+            Role::BiasOrNorm,
+            Initializer::Constant(0.0),
+        );
+        graph.dense(x, weight, bias)
+    })
+}
+
+/// Dropout, or nothing where the ratio is 0.
+pub(super) fn dropout(graph: &mut Graph, x: ValueId, ratio: f32) -> Result<ValueId, ShapeError> {
+    match ratio > 0.0 {
+        true => graph.dropout(x, ratio),
+        false => Ok(x),
+    }
+}

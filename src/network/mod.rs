@@ -1,0 +1,107 @@
+//! Networks: functions from (height, width, channels, classes, options) to a graph.
+//!
+//! A network takes images as the model file does, `uint8 [N, H, W, C]`, and ends in logits `[N, K]`; normalisation is part of
+//! it. Loss, gradients and optimizer are added by [`crate::artifacts`].
+
+mod layers;
+mod resnet;
+mod seed;
+
+use serde::{Deserialize, Serialize};
+
+use crate::graph::{ElementType, Graph, Shape, ShapeError, Tensor, TensorType, ValueId};
+
+pub use resnet::ResnetOptions;
+pub use seed::SeedOptions;
+
+/// Which network, with its options.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "kebab-case")]
+pub enum Architecture {
+    /// The convolution–pooling–dense network of the original Fashion-MNIST study.
+    Seed(SeedOptions),
+    /// A small residual network with batch normalisation.
+    Resnet(ResnetOptions),
+}
+
+impl Default for Architecture {
+    fn default() -> Self {
+        Self::Resnet(ResnetOptions::default())
+    }
+}
+
+/// What a network is built for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// Height of the images.
+    pub height: usize,
+    /// Width of the images.
+    pub width: usize,
+    /// 1 for grey, 3 for colour.
+    pub channels: usize,
+    /// Number of classes.
+    pub classes: usize,
+    /// Mean of each channel over the training images, on the scale 0 to 255.
+    pub mean: Vec<f32>,
+    /// Standard deviation of each channel over the training images, on the same scale.
+    pub deviation: Vec<f32>,
+}
+
+/// A network: its graph, where images go in and where logits come out.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// The description; no loss, no gradients.
+    pub graph: Graph,
+    /// Input `uint8 [N, H, W, C]`.
+    pub images: ValueId,
+    /// Output `f32 [N, K]`.
+    pub logits: ValueId,
+}
+
+/// Name of the image input, in training and in the model file.
+pub const IMAGES: &str = "images";
+
+/// Builds a network.
+///
+/// # Errors
+/// When the options give layers that do not fit each other or the image size.
+pub fn build(architecture: &Architecture, task: &Task) -> Result<Network, ShapeError> {
+    let mut graph = Graph::new();
+    let shape = Shape::batch(&[task.height, task.width, task.channels]);
+    let images = graph.input(IMAGES, TensorType::new(ElementType::U8, shape));
+    let normalised = graph.scoped("normalise", |graph| normalise(graph, images, task))?;
+    let logits = match architecture {
+        Architecture::Seed(options) => seed::build(&mut graph, normalised, task, options)?,
+        Architecture::Resnet(options) => resnet::build(&mut graph, normalised, task, options)?,
+    };
+    Ok(Network {
+        graph,
+        images,
+        logits,
+    })
+}
+
+/// Bytes `[N, H, W, C]` to floats `[N, C, H, W]` with mean 0 and deviation 1 per channel: `(x − mean) / deviation`.
+fn normalise(graph: &mut Graph, images: ValueId, task: &Task) -> Result<ValueId, ShapeError> {
+    let floats = graph.cast(images, ElementType::F32)?;
+    let factors: Vec<f32> = task
+        .deviation
+        .iter()
+        .map(|deviation| 1.0 / deviation.max(1.0))
+        .collect();
+    let offsets = task
+        .mean
+        .iter()
+        .zip(&factors)
+        .map(|(mean, factor)| -mean * factor)
+        .collect();
+    let factors = graph.constant(Tensor::f32(&[task.channels], factors));
+    let offsets = graph.constant(Tensor::f32(&[task.channels], offsets));
+    let scaled = graph.mul(floats, factors)?;
+    let shifted = graph.add(scaled, offsets)?;
+    match task.channels {
+        // With one channel, NHWC and NCHW hold the same bytes.
+        1 => graph.reshape(shifted, Shape::batch(&[1, task.height, task.width])),
+        _ => graph.transpose(shifted, &[0, 3, 1, 2]),
+    }
+}

@@ -1,0 +1,100 @@
+//! A small residual network (He et al., 2016), shaped for small images.
+
+use serde::{Deserialize, Serialize};
+
+use crate::graph::{Graph, ShapeError, ValueId};
+
+use super::{Task, layers};
+
+/// Images whose shorter side is longer than this are halved in the stem until it is not.
+const LARGEST_STAGE_SIDE: usize = 40;
+
+/// Width and depth of the residual network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ResnetOptions {
+    /// Filters of the stem.
+    pub stem: usize,
+    /// Filters of each stage; every stage halves height and width.
+    pub widths: Vec<usize>,
+    /// Residual blocks in each stage.
+    pub blocks: usize,
+    /// Share of the pooled features dropped while training.
+    pub dropout: f32,
+}
+
+impl Default for ResnetOptions {
+    fn default() -> Self {
+        Self {
+            stem: 32,
+            widths: vec![64, 128],
+            blocks: 1,
+            dropout: 0.0,
+        }
+    }
+}
+
+pub(super) fn build(
+    graph: &mut Graph,
+    x: ValueId,
+    task: &Task,
+    options: &ResnetOptions,
+) -> Result<ValueId, ShapeError> {
+    let mut x = graph.scoped("stem", |graph| stem(graph, x, options.stem))?;
+    for (stage, &width) in options.widths.iter().enumerate() {
+        for block in 0..options.blocks {
+            let stride = if block == 0 { 2 } else { 1 };
+            x = graph.scoped(&format!("stage{stage}.block{block}"), |graph| {
+                residual(graph, x, width, stride)
+            })?;
+        }
+    }
+    let pooled = graph.global_average_pool(x)?;
+    let features = graph.flatten(pooled)?;
+    let features = layers::dropout(graph, features, options.dropout)?;
+    layers::logits(graph, features, task.classes)
+}
+
+/// One 3×3 convolution at full size, more with stride 2 before it for larger images.
+fn stem(graph: &mut Graph, x: ValueId, filters: usize) -> Result<ValueId, ShapeError> {
+    let mut x = x;
+    while layers::size(graph, x, 2).min(layers::size(graph, x, 3)) > LARGEST_STAGE_SIDE {
+        x = graph.scoped("halve", |graph| conv_norm_relu(graph, x, filters, 2))?;
+    }
+    conv_norm_relu(graph, x, filters, 1)
+}
+
+/// `relu(F(x) + shortcut(x))`. The last normalisation of F starts at zero, so that a block starts as its shortcut (Goyal et
+/// al., 2017, section 5.1).
+fn residual(
+    graph: &mut Graph,
+    x: ValueId,
+    width: usize,
+    stride: usize,
+) -> Result<ValueId, ShapeError> {
+    let inner = graph.scoped("first", |graph| conv_norm_relu(graph, x, width, stride))?;
+    let inner = graph.scoped("second", |graph| {
+        let convolved = layers::conv(graph, inner, width, 3, 1)?;
+        layers::batch_norm(graph, convolved, 0.0)
+    })?;
+    let shortcut = match stride == 1 && layers::size(graph, x, 1) == width {
+        true => x,
+        false => graph.scoped("shortcut", |graph| {
+            let projected = layers::conv(graph, x, width, 1, stride)?;
+            layers::batch_norm(graph, projected, 1.0)
+        })?,
+    };
+    let sum = graph.add(inner, shortcut)?;
+    graph.relu(sum)
+}
+
+fn conv_norm_relu(
+    graph: &mut Graph,
+    x: ValueId,
+    filters: usize,
+    stride: usize,
+) -> Result<ValueId, ShapeError> {
+    let convolved = layers::conv(graph, x, filters, 3, stride)?;
+    let normalised = layers::batch_norm(graph, convolved, 1.0)?;
+    graph.relu(normalised)
+}

@@ -1,0 +1,3 @@
+//! Training: the loop around ONNX Runtime's training API.
+
+pub mod session;

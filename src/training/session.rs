@@ -1,0 +1,211 @@
+//! One training session of ONNX Runtime: step, evaluate, read and write the parameters.
+//!
+//! A thin, typed shell around `ort::training`. It is not `Send`: one thread makes it and uses it.
+
+use anyhow::{Context, Result, ensure};
+use ndarray::Array2;
+use ort::environment::Environment;
+use ort::memory::Allocator;
+use ort::session::Session;
+use ort::session::builder::SessionBuilder;
+use ort::training::{Checkpoint, Trainer};
+use ort::value::{Tensor, TensorRef, TensorValueType};
+
+use crate::artifacts::{Artifacts, METRICS, Optimizer};
+
+/// A live network under training.
+pub struct TrainingSession {
+    trainer: Trainer,
+    optimizer: Optimizer,
+    /// Number of elements of each parameter, in the order in which ONNX Runtime copies them.
+    parameter_sizes: Vec<usize>,
+    image_shape: [usize; 3],
+    classes: usize,
+    steps_done: u64,
+}
+
+/// Where and how a session computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compute {
+    /// Threads inside an operator; 0 for one per core.
+    pub threads: usize,
+    /// Seed of dropout.
+    pub seed: u64,
+}
+
+/// What a training step measured, before its update.
+#[derive(Clone, Debug)]
+pub struct StepMetrics {
+    /// Mean loss of the batch.
+    pub loss: f32,
+    /// Logits `[N, K]`, with dropout and batch statistics.
+    pub logits: Array2<f32>,
+}
+
+impl TrainingSession {
+    /// Loads the artifacts. `image_shape` is height, width, channels.
+    ///
+    /// # Errors
+    /// When ONNX Runtime has no training API or refuses the artifacts.
+    pub fn new(
+        environment: &Environment,
+        artifacts: &Artifacts,
+        optimizer: Optimizer,
+        image_shape: [usize; 3],
+        classes: usize,
+        compute: Compute,
+    ) -> Result<Self> {
+        // Random operators take their seed when the session is created.
+        ort::training::set_seed(compute.seed as i64).context("ONNX Runtime has no training API")?;
+        let checkpoint = Checkpoint::load_from_buffer(&artifacts.checkpoint)
+            .context("loading the checkpoint")?;
+        let trainer = Trainer::new_from_memory(
+            session_options(environment, compute.threads)?,
+            Allocator::default(),
+            checkpoint,
+            &artifacts.training,
+            &artifacts.evaluation,
+            &artifacts.optimizer,
+        )
+        .context("ONNX Runtime refused the training graph")?;
+        let parameter_sizes: Vec<usize> =
+            artifacts.parameters.iter().map(|(_, size)| *size).collect();
+        let expected: usize = parameter_sizes.iter().sum();
+        let found = trainer.num_params(false)?;
+        ensure!(
+            found == expected,
+            "ONNX Runtime counts {found} parameter elements, the training graph has {expected}"
+        );
+        Ok(Self {
+            trainer,
+            optimizer,
+            parameter_sizes,
+            image_shape,
+            classes,
+            steps_done: 0,
+        })
+    }
+
+    /// Forward, backward and update for images `[N, H, W, C]` and soft targets `[N, K]`.
+    ///
+    /// # Errors
+    /// When the sizes do not fit, or ONNX Runtime reports one.
+    pub fn step(
+        &mut self,
+        images: &[u8],
+        targets: &[f32],
+        learning_rate: f32,
+    ) -> Result<StepMetrics> {
+        let count = self.count(images)?;
+        ensure!(
+            targets.len() == count * self.classes,
+            "{} target values for {count} images of {} classes",
+            targets.len(),
+            self.classes
+        );
+        let images = TensorRef::from_array_view((self.batch_shape(count), images))?;
+        let targets = TensorRef::from_array_view(([count, self.classes], targets))?;
+        let mut optimizer = self.trainer.optimizer();
+        optimizer.set_lr(learning_rate)?;
+        let outputs = match self.optimizer.corrections(self.steps_done + 1) {
+            None => self.trainer.step(ort::inputs![images, targets], [])?,
+            Some([first, second]) => {
+                let first = Tensor::from_array(([1_usize], vec![first]))?;
+                let second = Tensor::from_array(([1_usize], vec![second]))?;
+                self.trainer
+                    .step(ort::inputs![images, targets, first, second], [])?
+            }
+        };
+        let metrics = outputs
+            .get(METRICS)
+            .context("the training step gave no metrics")?
+            .try_extract_sequence::<TensorValueType<f32>>()?;
+        optimizer.step()?;
+        optimizer.reset_grad()?;
+        self.steps_done += 1;
+        let [loss, logits] = metrics.as_slice() else {
+            anyhow::bail!("the training step gave {} metrics, not 2", metrics.len());
+        };
+        let loss = loss.try_extract_tensor::<f32>()?.1.first().copied();
+        Ok(StepMetrics {
+            loss: loss.context("the loss is empty")?,
+            logits: matrix(logits, count, self.classes)?,
+        })
+    }
+
+    /// Logits `[N, K]` of images `[N, H, W, C]`, with running statistics and without dropout.
+    ///
+    /// # Errors
+    /// When the sizes do not fit, or ONNX Runtime reports one.
+    pub fn evaluate(&self, images: &[u8]) -> Result<Array2<f32>> {
+        let count = self.count(images)?;
+        let images = TensorRef::from_array_view((self.batch_shape(count), images))?;
+        let outputs = self.trainer.eval_step(ort::inputs![images], [])?;
+        let metrics = outputs
+            .get(METRICS)
+            .context("the evaluation step gave no metrics")?
+            .try_extract_sequence::<TensorValueType<f32>>()?;
+        let logits = metrics
+            .first()
+            .context("the evaluation step gave no logits")?;
+        matrix(logits, count, self.classes)
+    }
+
+    /// A copy of all parameters, statistics and optimizer state included, in the order of [`Artifacts::parameters`].
+    ///
+    /// # Errors
+    /// When ONNX Runtime reports one.
+    pub fn parameters(&self) -> Result<Vec<Vec<f32>>> {
+        let total: usize = self.parameter_sizes.iter().sum();
+        let mut flat = Tensor::from_array(([total], vec![0.0_f32; total]))?;
+        self.trainer.copy_parameters_to(&mut flat, false)?;
+        let (_, mut rest) = flat.try_extract_tensor::<f32>()?;
+        let split = |&size: &usize| {
+            let (head, tail) = rest.split_at(size);
+            rest = tail;
+            head.to_vec()
+        };
+        Ok(self.parameter_sizes.iter().map(split).collect())
+    }
+
+    /// Number of steps done.
+    pub fn steps_done(&self) -> u64 {
+        self.steps_done
+    }
+
+    fn count(&self, images: &[u8]) -> Result<usize> {
+        let image: usize = self.image_shape.iter().product();
+        ensure!(
+            !images.is_empty() && images.len().is_multiple_of(image),
+            "{} bytes are no batch of images of {image} bytes",
+            images.len()
+        );
+        Ok(images.len() / image)
+    }
+
+    fn batch_shape(&self, count: usize) -> [usize; 4] {
+        let [height, width, channels] = self.image_shape;
+        [count, height, width, channels]
+    }
+}
+
+/// Session options of training: sequential execution (parallel execution silently stops the running statistics), and no
+/// spinning, so that waiting threads leave the cores to the loader.
+fn session_options(environment: &Environment, threads: usize) -> Result<SessionBuilder> {
+    let builder = Session::builder(environment)?;
+    let builder = builder
+        .with_intra_threads(threads)
+        .map_err(ort::Error::<()>::from)?;
+    Ok(builder
+        .with_intra_op_spinning(false)
+        .map_err(ort::Error::<()>::from)?)
+}
+
+fn matrix(
+    tensor: &ort::value::Value<TensorValueType<f32>>,
+    rows: usize,
+    columns: usize,
+) -> Result<Array2<f32>> {
+    let (_, data) = tensor.try_extract_tensor::<f32>()?;
+    Array2::from_shape_vec((rows, columns), data.to_vec()).context("the logits have another shape")
+}
