@@ -8,4 +8,5 @@ pub mod dataset;
 pub mod graph;
 pub mod lowering;
 pub mod network;
+pub mod runtime;
 pub mod training;

@@ -1,0 +1,4 @@
+//! The integration suite, one binary; the modules are its table of contents.
+
+mod gradients;
+mod runtime;
