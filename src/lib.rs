@@ -4,3 +4,4 @@
 pub mod cli;
 pub mod dataset;
 pub mod metrics;
+pub mod training;

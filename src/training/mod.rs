@@ -1,0 +1,10 @@
+//! What surrounds a training step: batches, augmentation, the learning rate, events and their display, the history of epochs.
+//!
+//! Everything but [`loader`] (one thread) and [`progress`] (the terminal) is pure: values in, values out. Nothing here
+//! knows a graph or ONNX Runtime's session types.
+
+pub mod augment;
+
+pub mod loader;
+
+pub mod schedule;
