@@ -7,6 +7,7 @@ pub mod cli;
 pub mod dataset;
 pub mod graph;
 pub mod lowering;
+pub mod metrics;
 pub mod network;
 pub mod runtime;
 pub mod training;
