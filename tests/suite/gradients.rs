@@ -11,7 +11,7 @@ use catalog::lowering::{self, Mode, Parameters, Targets};
 use ort::session::{Session, SessionInputValue};
 use ort::value::Tensor as OrtTensor;
 use prost::Message;
-use rand::rngs::ChaCha8Rng as Random;
+use rand_chacha::ChaCha8Rng as Random;
 use rand::{RngExt, SeedableRng};
 
 use crate::runtime;
