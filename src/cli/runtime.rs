@@ -159,7 +159,10 @@ fn doctor(settings: &RuntimeSettings) -> Result<ExitCode> {
     let pip = Pip::find();
     let writable = check_writable(&settings.cache);
     let obstacle = match (settings.offline, &pip, &writable) {
-        (true, ..) => Some("--offline (CATALOG_OFFLINE) forbids to fetch it".to_owned()),
+        (true, ..) => Some(
+            "--offline (CATALOG_OFFLINE) forbids to fetch it; run `catalog runtime install` without it, or with --wheel FILE"
+                .to_owned(),
+        ),
         (_, Err(error), _) => Some(format!("{error:#}")),
         (.., Err(error)) => Some(format!("{error:#}")),
         _ => None,
@@ -170,7 +173,7 @@ fn doctor(settings: &RuntimeSettings) -> Result<ExitCode> {
     row("platform", Platform::current().to_string());
     match &inspected {
         Ok(library) => describe(library, &mut row),
-        Err(error) => row("library", format!("none: {error:#}")),
+        Err(error) => row("library", format!("none: {}", trouble(settings, error))),
     }
     row(
         "pip",
@@ -215,6 +218,24 @@ fn describe(library: &Runtime, row: &mut impl FnMut(&str, String)) {
     row("version", library.version.clone());
     row("training API", yes_or_no(library.training).to_owned());
     row("providers", providers());
+}
+
+/// Why there is no library, in the words of someone who looks and does not fetch.
+fn trouble(settings: &RuntimeSettings, error: &anyhow::Error) -> String {
+    let store = Store::new(&settings.cache);
+    let mut trouble = "not installed".to_owned();
+    for wheel in wheels_for(Platform::current()) {
+        match store.state(wheel, Depth::Quick) {
+            State::Installed => return format!("{error:#}"),
+            State::Damaged(reason) => trouble = format!("{} is damaged: {reason}", wheel.id()),
+            State::Missing => {}
+        }
+    }
+    if settings.library.is_some() {
+        format!("{error:#}")
+    } else {
+        trouble
+    }
 }
 
 /// Whether a command would run, given what was found: how, or why not.

@@ -149,7 +149,8 @@ impl Store {
         let Ok(entries) = self.root.read_dir() else {
             return;
         };
-        for entry in entries.filter_map(io::Result::ok) {
+        for entry in entries {
+            let Ok(entry) = entry else { continue };
             if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
                 // Leftovers waste room but do no harm: not worth failing for.
                 if let Err(error) = fs::remove_dir_all(entry.path()) {

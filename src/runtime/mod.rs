@@ -8,6 +8,7 @@ pub mod pip;
 pub mod wheel;
 
 mod digest;
+mod elf;
 mod library;
 mod rewrite;
 
@@ -125,7 +126,7 @@ pub fn load(settings: &RuntimeSettings, need: Need) -> Result<Runtime> {
         version,
         training,
         environment,
-    } = library::load(&path).with_context(|| advice(origin, &path))?;
+    } = library::load(&path).map_err(|error| anyhow!("{error:#}; {}", advice(origin)))?;
     tracing::debug!("ONNX Runtime {version} from {}", path.display());
     let runtime = Runtime {
         path,
@@ -268,21 +269,22 @@ fn require(runtime: &Runtime, need: Need) -> Result<()> {
     Ok(())
 }
 
-/// What to do when the library at `path` turns out unusable.
-fn advice(origin: Origin, path: &Path) -> String {
+/// What to do when a library turns out unusable.
+fn advice(origin: Origin) -> &'static str {
     match origin {
-        Origin::Given => "correct --onnxruntime (ORT_DYLIB_PATH), or leave it out to use the library the program installs".to_owned(),
-        Origin::Installed | Origin::Fetched => format!(
-            "the installed ONNX Runtime {} is intact but this system cannot use it; name another with --onnxruntime or ORT_DYLIB_PATH",
-            path.display()
-        ),
+        Origin::Given => {
+            "correct --onnxruntime (ORT_DYLIB_PATH), or leave it out to use the library the program installs"
+        }
+        Origin::Installed | Origin::Fetched => {
+            "the file is intact but this system cannot use it: name another library with --onnxruntime or ORT_DYLIB_PATH"
+        }
     }
 }
 
 /// How to get `wheel` installed on a machine that must not fetch it.
 fn without_network(wheel: &Wheel) -> String {
     format!(
-        "run `catalog runtime install` once without it, or run `{}` elsewhere and here `catalog runtime install --wheel FILE`, or set ORT_DYLIB_PATH to a library",
+        "run `catalog runtime install` without --offline, or run `{}` elsewhere and here `catalog runtime install --wheel FILE`, or set ORT_DYLIB_PATH to a library",
         pip::download_command(wheel)
     )
 }

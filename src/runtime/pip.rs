@@ -106,12 +106,13 @@ impl Pip {
         if !output.status.success() {
             let reason = explain(&String::from_utf8_lossy(&output.stderr))
                 .unwrap_or_else(|| output.status.to_string());
-            return Err(anyhow!(
-                "{} could not download {}=={}: {reason}",
+            bail!(
+                "{} could not download {}=={}: {reason}; check the network and the index that pip is set up to use, \
+                 or fetch the wheel elsewhere and run `catalog runtime install --wheel FILE`",
                 self.command(),
                 wheel.name,
                 wheel.version
-            ));
+            );
         }
         let mut found = None;
         for entry in target
@@ -173,19 +174,27 @@ fn explain(stderr: &str) -> Option<String> {
         .find_map(|line| line.trim().strip_prefix("ERROR: "))
         .map(str::to_owned);
     // pip ends with "no matching distribution" when it never reached an index: the warnings before tell the two apart.
-    let unreachable = stderr.lines().find_map(|line| {
-        Some(
-            line.split_once("connection broken by")?
-                .1
-                .trim()
-                .trim_matches('\''),
-        )
-    });
+    let unreachable = stderr
+        .lines()
+        .find_map(|line| Some(cause(line.split_once("connection broken by '")?.1)));
     match (error, unreachable) {
         (Some(error), Some(cause)) => Some(format!("{error} (no connection: {cause})")),
         (Some(error), None) => Some(error),
         (None, _) => last_line(stderr),
     }
+}
+
+/// The reason at the end of an exception that pip quotes: `SomeError('<object>: the reason')': /simple/name/`.
+fn cause(quoted: &str) -> &str {
+    let exception = quoted
+        .split_once("': /")
+        .map_or(quoted, |(exception, _)| exception);
+    let reason = [">: ", "): "]
+        .iter()
+        .find_map(|end| Some(exception.rsplit_once(end)?.1));
+    reason
+        .unwrap_or(exception)
+        .trim_end_matches(['\'', '"', ')'])
 }
 
 fn last_line(text: &str) -> Option<String> {
@@ -251,7 +260,9 @@ mod tests {
             .to_string();
         assert_eq!(
             message,
-            "python3 -m pip could not download onnxruntime-training-cpu==1.19.2: disk quota exceeded"
+            "python3 -m pip could not download onnxruntime-training-cpu==1.19.2: disk quota exceeded; \
+             check the network and the index that pip is set up to use, \
+             or fetch the wheel elsewhere and run `catalog runtime install --wheel FILE`"
         );
     }
 
@@ -277,16 +288,15 @@ mod tests {
 
     #[test]
     fn a_lost_connection_is_recognised() {
-        let stderr = "WARNING: Retrying (Retry(total=4)) after connection broken by 'NewConnectionError(\"refused\")': /simple/x/\n\
+        let stderr = "WARNING: Retrying (Retry(total=4)) after connection broken by \
+                      'NewConnectionError('<Connection object at 0x7f>: Failed: [Errno 111] Connection refused')': /simple/x/\n\
                       ERROR: Could not find a version that satisfies the requirement x==1 (from versions: none)\n\
                       ERROR: No matching distribution found for x==1\n\n";
-        let reason = explain(stderr).unwrap();
-        assert!(
-            reason.starts_with(
-                "No matching distribution found for x==1 (no connection: NewConnectionError"
-            ),
-            "{reason}"
-        );
+        let expected = "No matching distribution found for x==1 (no connection: Failed: [Errno 111] Connection refused)";
+        assert_eq!(explain(stderr).as_deref(), Some(expected));
+        let newer = "NewConnectionError(\"HTTPSConnection(host='x', port=443): Failed: Name not known\")': /simple/x/";
+        assert_eq!(cause(newer), "Failed: Name not known");
+        assert_eq!(cause("ProtocolError"), "ProtocolError");
         assert_eq!(
             explain("Traceback\nKeyError: 3\n\n").as_deref(),
             Some("KeyError: 3")

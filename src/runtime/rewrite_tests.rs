@@ -1,6 +1,10 @@
 //! A small synthetic library with the shape of the real ones, and its corruptions.
 
 use super::*;
+use crate::runtime::RuntimeSettings;
+use crate::runtime::elf::{HEADER_SIZE, SECTION_HEADER_SIZE, SYMBOL_SIZE};
+use crate::runtime::install::{Depth, State, Store};
+use crate::runtime::wheel::{Platform, wheels_for};
 
 /// Where the synthetic library's code lies, and the address that code returns.
 const ADDRESSES: Addresses = Addresses {
@@ -367,5 +371,27 @@ fn no_truncation_and_no_flipped_byte_makes_it_panic() {
                 assert_eq!(rewritten.len(), good.len());
             }
         }
+    }
+}
+
+#[test]
+fn an_installed_library_exports_its_entry_point() {
+    let store = Store::new(&RuntimeSettings::from_environment().unwrap().cache);
+    for wheel in wheels_for(Platform::current()) {
+        let Some(original) = wheel.files[0].original else {
+            continue;
+        };
+        if store.state(wheel, Depth::Quick) != State::Installed {
+            println!("{} is not installed here: not checked", wheel.id());
+            continue;
+        }
+        let library = std::fs::read(store.library(wheel)).unwrap();
+        assert_eq!(
+            look_up(&library, "OrtGetApiBase"),
+            Some((0x12, original.addresses.get_api_base, 16))
+        );
+        assert_eq!(look_up(&library, "PyInit_onnxruntime_pybind11_state"), None);
+        let again = rewrite_structure(library, original.addresses).unwrap_err();
+        assert_eq!(again.to_string(), "it has a symbol `OrtGetApiBase` already");
     }
 }
