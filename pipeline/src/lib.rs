@@ -3,5 +3,7 @@
 //! This crate knows nothing of training, gradients, command-line arguments or the terminal.
 #![forbid(unsafe_code)]
 
+pub mod decode;
 pub mod onnx;
 pub mod preprocess;
+pub mod resize;
