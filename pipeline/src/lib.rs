@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod decode;
+pub mod model;
 pub mod onnx;
 pub mod preprocess;
 pub mod resize;
