@@ -1,9 +1,16 @@
 //! The command line: argv becomes a clap struct, a clap struct becomes domain values, and nothing past this module sees a flag.
 
+mod logging;
+mod runtime;
+
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::{Context, Result};
 use clap::{ArgAction, Parser, Subcommand};
+
+use crate::runtime::{RuntimeSettings, default_cache};
 
 /// Sorts product images into categories.
 #[derive(Debug, Parser)]
@@ -38,11 +45,52 @@ pub struct GlobalArgs {
     pub cache: Option<PathBuf>,
 }
 
+impl GlobalArgs {
+    /// Where to look for ONNX Runtime, as these options say.
+    fn runtime_settings(&self) -> Result<RuntimeSettings> {
+        Ok(RuntimeSettings {
+            library: self
+                .onnxruntime
+                .clone()
+                .filter(|path| !path.as_os_str().is_empty()),
+            cache: self
+                .cache
+                .clone()
+                .filter(|path| !path.as_os_str().is_empty())
+                .map_or_else(default_cache, Ok)?,
+            offline: self.offline,
+        })
+    }
+}
+
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    Runtime(runtime::RuntimeArgs),
+}
 
 /// Runs the program: parses `argv`, starts logging, runs the command, reports an error.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    match cli.command {}
+    logging::start(&cli.global);
+    let outcome = match &cli.command {
+        Command::Runtime(arguments) => runtime::run(arguments, &cli.global),
+    };
+    outcome.unwrap_or_else(|error| {
+        tracing::error!("{error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Writes a result to stdout. A reader that went away, as in `| head`, has what it wanted: that is no error.
+fn print(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to stdout")
+        }
+        _ => Ok(()),
+    }
 }
