@@ -1,9 +1,12 @@
 //! The command line: argv becomes a clap struct, a clap struct becomes domain values, and nothing past this module sees a flag.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{ArgAction, Parser, Subcommand};
+
+pub mod dataset;
 
 /// Sorts product images into categories.
 #[derive(Debug, Parser)]
@@ -39,10 +42,19 @@ pub struct GlobalArgs {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    Dataset(dataset::DatasetArgs),
+}
 
 /// Runs the program: parses `argv`, starts logging, runs the command, reports an error.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    match cli.command {}
+    let result = match cli.command {
+        Command::Dataset(args) => dataset::run(args, &cli.global),
+    };
+    result.unwrap_or_else(|error| {
+        // Nothing is left to do if stderr is closed too.
+        let _ = writeln!(std::io::stderr().lock(), "error: {error:#}");
+        ExitCode::FAILURE
+    })
 }
