@@ -1,7 +1,9 @@
 //! The command line: argv becomes a clap struct, a clap struct becomes domain values, and nothing past this module sees a flag.
 
+mod dataset;
 mod logging;
 mod runtime;
+mod train;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -46,6 +48,14 @@ pub struct GlobalArgs {
 }
 
 impl GlobalArgs {
+    /// Folder for fetched libraries and data sets.
+    fn cache_folder(&self) -> Result<PathBuf> {
+        let given = self.cache.clone();
+        given
+            .filter(|path| !path.as_os_str().is_empty())
+            .map_or_else(default_cache, Ok)
+    }
+
     /// Where to look for ONNX Runtime, as these options say.
     fn runtime_settings(&self) -> Result<RuntimeSettings> {
         Ok(RuntimeSettings {
@@ -53,11 +63,7 @@ impl GlobalArgs {
                 .onnxruntime
                 .clone()
                 .filter(|path| !path.as_os_str().is_empty()),
-            cache: self
-                .cache
-                .clone()
-                .filter(|path| !path.as_os_str().is_empty())
-                .map_or_else(default_cache, Ok)?,
+            cache: self.cache_folder()?,
             offline: self.offline,
         })
     }
@@ -65,6 +71,8 @@ impl GlobalArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Train(Box<train::TrainArgs>),
+    Dataset(dataset::DatasetArgs),
     Runtime(runtime::RuntimeArgs),
 }
 
@@ -73,6 +81,8 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     logging::start(&cli.global);
     let outcome = match &cli.command {
+        Command::Train(arguments) => train::run(arguments, &cli.global),
+        Command::Dataset(arguments) => dataset::run(arguments, &cli.global),
         Command::Runtime(arguments) => runtime::run(arguments, &cli.global),
     };
     outcome.unwrap_or_else(|error| {

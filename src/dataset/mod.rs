@@ -1,30 +1,55 @@
 //! Data sets: labelled images as `uint8` tensors, whatever they came from.
+//!
+//! [`Source::detect`] says what an argument names, [`load`] reads it. Nothing here knows of networks, training or the command
+//! line; augmentation and scaling come later.
 
-use pipeline::preprocess::Preprocess;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail, ensure};
+use pipeline::preprocess::{Colour, Preprocess};
+
+pub mod contact_sheet;
+pub mod export;
+mod fashion_mnist;
+mod fingerprint;
+mod folder;
+pub mod idx;
+mod idx_folder;
+mod image_files;
+mod manifest;
+pub mod natural_order;
+mod numbered;
+mod pixel_csv;
+mod source;
+pub mod split;
+
+pub use source::Source;
 
 /// Labelled images in three parts, ready for training.
 #[derive(Clone, Debug)]
 pub struct Dataset {
     /// Short name for people: `fashion-mnist`, or the folder's or file's name.
     pub name: String,
-    /// Class names in natural order; a label is an index into this list.
+    /// Class names; a label is an index into this list. Names of folders and manifests are in natural order, numbered labels
+    /// in the order of their numbers.
     pub classes: Vec<String>,
     /// How the pixels were made, and how classification must make them.
     pub preprocess: Preprocess,
     /// Images to learn from.
     pub train: Split,
-    /// Images to choose by; made from `train` by [`split`] where the source has none.
+    /// Images to choose by; made from `train` by [`Dataset::with_validation`] where the source has none.
     pub validation: Option<Split>,
     /// Images to judge by, never used for a choice.
     pub test: Option<Split>,
     /// Files that could not be used, each with the reason.
     pub skipped: Vec<Skipped>,
-    /// SHA-256 over classes, labels and pixels, in hexadecimal.
+    /// SHA-256 over classes, shape, labels and pixels as they were loaded, in hexadecimal; a later
+    /// [`Dataset::with_validation`] does not change it.
     pub fingerprint: String,
 }
 
 /// A list of labelled images of one shape.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Split {
     /// Pixels, `[N, H, W, C]` row-major.
     pub pixels: Vec<u8>,
@@ -43,6 +68,148 @@ pub struct Skipped {
     pub reason: String,
 }
 
+/// One of the three parts of a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// Images to learn from.
+    Train,
+    /// Images to choose by.
+    Validation,
+    /// Images to judge by.
+    Test,
+}
+
+/// How to load a data set.
+#[derive(Clone, Debug)]
+pub struct LoadSettings {
+    /// Height and width in pixels. `None`: as the source has it; for image files the size they all share if no side is over
+    /// 64, else 64×64.
+    pub size: Option<(u32, u32)>,
+    /// Colour. `None`: as the source has it; for image files grey if all are grey, else RGB.
+    pub colour: Option<Colour>,
+    /// What the data is for.
+    pub purpose: Purpose,
+    /// The program's cache folder, where fetched data sets are kept.
+    pub cache: PathBuf,
+    /// Never fetch: fail and say what is missing.
+    pub offline: bool,
+}
+
+/// What the data is for, which says how much of it there must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// At least two classes, and at least two training images of each.
+    Training,
+    /// At least one image.
+    Evaluation,
+}
+
+/// Reads a data set.
+///
+/// Files that cannot be decoded are listed in [`Dataset::skipped`]; they are never replaced.
+///
+/// # Errors
+/// When the source is missing, damaged, inconsistent, or too small for the purpose; the message names the file and, where there
+/// is one, the line or byte.
+pub fn load(source: &Source, settings: &LoadSettings) -> Result<Dataset> {
+    let mut dataset = match source {
+        Source::FashionMnist => fashion_mnist::load(settings)?,
+        Source::Idx(folder) => idx_folder::load(folder, settings)?,
+        Source::Csv {
+            train,
+            validation,
+            test,
+        } => numbered::load_csv(train, validation.as_deref(), test.as_deref(), settings)?,
+        Source::Folder(folder) => image_files::load(folder::list(folder)?, settings)?,
+        Source::Manifest(file) => image_files::load(manifest::list(file)?, settings)?,
+    };
+    dataset.check_size(settings.purpose)?;
+    dataset.fingerprint = fingerprint::of(&dataset);
+    Ok(dataset)
+}
+
+impl Dataset {
+    /// One part, if the data set has it; training images are always there, if only as an empty list.
+    pub fn part(&self, part: Part) -> Option<&Split> {
+        match part {
+            Part::Train => Some(&self.train),
+            Part::Validation => self.validation.as_ref(),
+            Part::Test => self.test.as_ref(),
+        }
+    }
+
+    /// The parts there are, in the order train, validation, test.
+    pub fn parts(&self) -> impl Iterator<Item = (Part, &Split)> {
+        Part::ALL
+            .into_iter()
+            .filter_map(|part| Some((part, self.part(part)?)))
+    }
+
+    /// The same data with a validation part: its own if it has one, else `fraction` of the training images, stratified.
+    ///
+    /// # Errors
+    /// When `fraction` is not between 0 and 1, or nothing would be held out.
+    pub fn with_validation(mut self, fraction: f64, seed: u64) -> Result<Self> {
+        if self.validation.is_some() {
+            return Ok(self);
+        }
+        ensure!(
+            fraction > 0.0 && fraction < 1.0,
+            "validation fraction {fraction}: expected a number between 0 and 1"
+        );
+        let parts = split::stratified(&self.train.labels, fraction, seed);
+        if parts.validation.is_empty() {
+            bail!(
+                "{}: too few images to hold some out for validation",
+                self.name
+            );
+        }
+        let image_size = self.preprocess.bytes_per_image();
+        self.validation = Some(self.train.subset(&parts.validation, image_size));
+        self.train = self.train.subset(&parts.train, image_size);
+        Ok(self)
+    }
+
+    fn check_size(&self, purpose: Purpose) -> Result<()> {
+        let name = &self.name;
+        if self.parts().all(|(_, split)| split.is_empty()) {
+            match self.skipped.first() {
+                Some(first) => bail!(
+                    "{name}: none of the {} files could be used; the first is {}: {}",
+                    self.skipped.len(),
+                    first.path,
+                    first.reason
+                ),
+                None => bail!("{name}: no image in it"),
+            }
+        }
+        if purpose == Purpose::Evaluation {
+            return Ok(());
+        }
+        if let [only] = self.classes.as_slice() {
+            bail!(
+                "{name}: only one class, {only:?}: a classifier needs at least two (one folder or label for each)"
+            );
+        }
+        for (class, count) in self
+            .classes
+            .iter()
+            .zip(self.train.class_counts(self.classes.len()))
+        {
+            if count < 2 {
+                let skipped = match self.skipped.len() {
+                    0 => String::new(),
+                    files => format!(" ({files} files of the data set could not be used)"),
+                };
+                bail!(
+                    "{name}: class {class:?} has {count} training images{skipped}: at least 2 are needed"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Split {
     /// Number of images.
     pub fn len(&self) -> usize {
@@ -52,5 +219,137 @@ impl Split {
     /// Whether there is no image at all.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
+    }
+
+    /// Pixels of one image, `[H, W, C]`; empty for an index out of range. `image_size` is [`Preprocess::bytes_per_image`].
+    pub fn image(&self, index: usize, image_size: usize) -> &[u8] {
+        self.pixels
+            .get(index * image_size..(index + 1) * image_size)
+            .unwrap_or_default()
+    }
+
+    /// Number of images of each of `class_count` classes.
+    pub fn class_counts(&self, class_count: usize) -> Vec<usize> {
+        let mut counts = vec![0; class_count];
+        for &label in &self.labels {
+            counts[label as usize] += 1;
+        }
+        counts
+    }
+
+    /// The images at `indices`, in that order. `image_size` is [`Preprocess::bytes_per_image`].
+    pub fn subset(&self, indices: &[usize], image_size: usize) -> Self {
+        let mut pixels = Vec::with_capacity(indices.len() * image_size);
+        for &index in indices {
+            pixels.extend_from_slice(self.image(index, image_size));
+        }
+        Self {
+            pixels,
+            labels: indices.iter().map(|&index| self.labels[index]).collect(),
+            sources: indices
+                .iter()
+                .map(|&index| self.sources[index].clone())
+                .collect(),
+        }
+    }
+}
+
+impl Part {
+    /// All three, in order.
+    pub const ALL: [Self; 3] = [Self::Train, Self::Validation, Self::Test];
+
+    /// The name used for folders and columns.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Validation => "validation",
+            Self::Test => "test",
+        }
+    }
+
+    /// The part a folder, file prefix or manifest cell names, in any case: also `training`, `val`, `valid`, `t10k`, `testing`.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name.to_ascii_lowercase().as_str() {
+            "train" | "training" => Some(Self::Train),
+            "validation" | "val" | "valid" => Some(Self::Validation),
+            "test" | "testing" | "t10k" => Some(Self::Test),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dataset(labels: Vec<u32>) -> Dataset {
+        Dataset {
+            name: "tiny".into(),
+            classes: vec!["bag".into(), "coat".into()],
+            preprocess: Preprocess::stretch(1, 2, Colour::Grey),
+            train: Split {
+                pixels: (0..labels.len() as u8 * 2).collect(),
+                sources: (0..labels.len()).map(|index| format!("#{index}")).collect(),
+                labels,
+            },
+            validation: None,
+            test: None,
+            skipped: Vec::new(),
+            fingerprint: "f".into(),
+        }
+    }
+
+    #[test]
+    fn held_out_images_keep_pixels_label_and_source_together() {
+        let whole = dataset(vec![0, 1, 0, 1, 0, 1, 0, 1, 0, 1]);
+        let halves = whole.clone().with_validation(0.2, 5).unwrap();
+        let validation = halves.validation.as_ref().unwrap();
+        assert_eq!((halves.train.len(), validation.len()), (8, 2));
+        assert_eq!(halves.fingerprint, whole.fingerprint);
+        for split in [&halves.train, validation] {
+            for (index, source) in split.sources.iter().enumerate() {
+                let original: usize = source[1..].parse().unwrap();
+                assert_eq!(split.image(index, 2), whole.train.image(original, 2));
+                assert_eq!(split.labels[index], whole.train.labels[original]);
+            }
+        }
+        let again = halves.clone().with_validation(0.5, 6).unwrap();
+        assert_eq!(
+            again.train, halves.train,
+            "a validation part that is there stays"
+        );
+    }
+
+    #[test]
+    fn impossible_fractions_are_refused() {
+        for fraction in [0.0, 1.0, -0.1, f64::NAN] {
+            assert!(
+                dataset(vec![0, 0, 1, 1])
+                    .with_validation(fraction, 1)
+                    .is_err()
+            );
+        }
+        assert!(dataset(vec![0, 1]).with_validation(0.2, 1).is_err());
+    }
+
+    #[test]
+    fn too_small_data_names_the_class() {
+        let error = |labels| {
+            dataset(labels)
+                .check_size(Purpose::Training)
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(error(vec![0, 0, 1]).contains("class \"coat\" has 1 training images: at least 2"));
+        assert!(error(vec![]).contains("no image in it"));
+        assert!(dataset(vec![0]).check_size(Purpose::Evaluation).is_ok());
+        let mut one = dataset(vec![0, 0]);
+        one.classes.pop();
+        assert!(
+            one.check_size(Purpose::Training)
+                .unwrap_err()
+                .to_string()
+                .contains("only one class, \"bag\"")
+        );
     }
 }

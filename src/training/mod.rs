@@ -1,13 +1,16 @@
-//! Training: the loop around ONNX Runtime's training API.
-//! What surrounds a training step: batches, augmentation, the learning rate, events and their display, the history of epochs.
+//! Training: the loop around ONNX Runtime's training API, and what surrounds it: batches, augmentation, the learning rate, events
+//! and their display, the history of epochs, the export of the model file.
 //!
-//! Everything but [`loader`] (one thread), [`progress`] (the terminal) and saving a [`history`] is pure: values in, values out.
-//! Nothing here knows a graph or ONNX Runtime's session types.
+//! [`run`] is the loop and [`session`] its only way to ONNX Runtime. Nothing here knows argv; only [`progress`] writes to the
+//! terminal.
 
 pub mod augment;
 pub mod events;
+pub mod export;
 pub mod history;
 pub mod loader;
+pub mod options;
 pub mod progress;
+pub mod run;
 pub mod schedule;
 pub mod session;

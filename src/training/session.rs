@@ -168,6 +168,23 @@ impl TrainingSession {
         Ok(self.parameter_sizes.iter().map(split).collect())
     }
 
+    /// Sets all parameters, in the same order.
+    ///
+    /// # Errors
+    /// When their number does not fit, or ONNX Runtime reports an error.
+    pub fn restore(&mut self, parameters: &[Vec<f32>]) -> Result<()> {
+        let flat: Vec<f32> = parameters.iter().flatten().copied().collect();
+        let expected: usize = self.parameter_sizes.iter().sum();
+        ensure!(
+            flat.len() == expected,
+            "{} parameter elements, expected {expected}",
+            flat.len()
+        );
+        let flat = Tensor::from_array(([expected], flat))?;
+        self.trainer.copy_parameters_from(&flat, false)?;
+        Ok(())
+    }
+
     /// Number of steps done.
     pub fn steps_done(&self) -> u64 {
         self.steps_done

@@ -1,0 +1,403 @@
+//! `catalog train`: from a data set to a model file.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, ValueEnum};
+
+use crate::artifacts::Optimizer;
+use crate::dataset::{self, Purpose, Source};
+use crate::network::{Architecture, ResnetOptions, SeedOptions};
+use crate::runtime::{self, Need};
+use crate::training::augment::AugmentSettings;
+use crate::training::export::{Exported, export};
+use crate::training::options::TrainOptions;
+use crate::training::progress::Renderer;
+use crate::training::run::{Ending, Trained, train};
+use crate::training::schedule::Schedule;
+
+use super::GlobalArgs;
+use super::dataset::{ShapeArgs, load_settings, warn_of_skipped};
+
+/// Name of the model file in the output folder.
+const MODEL_FILE: &str = "model.onnx";
+
+/// Train a network on a data set and export one self-describing ONNX file
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  catalog train fashion-mnist --out models/fashion\n  \
+    catalog train photos --out models/shop --size 64 --epochs 30\n  \
+    catalog train fashion-mnist --out models/study --network seed --optimizer adamw --epochs 10\n\n\
+    The folder gets model.onnx, history.csv and options.json; --config takes the latter back.")]
+pub struct TrainArgs {
+    /// `fashion-mnist`, a folder of class folders or of IDX files, a 785-column CSV, or a CSV with the columns path and label
+    #[arg(value_name = "DATA")]
+    data: String,
+    /// Folder for the model and its records
+    #[arg(short, long, value_name = "DIR")]
+    out: PathBuf,
+    /// Start from the options in this file; other options change them
+    #[arg(long, value_name = "FILE.json")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    shape: ShapeArgs,
+    #[command(flatten)]
+    network: NetworkArgs,
+    #[command(flatten)]
+    fit: FitArgs,
+    #[command(flatten)]
+    augment: AugmentArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Network")]
+struct NetworkArgs {
+    /// Which network [default: resnet]
+    #[arg(long, value_name = "NAME")]
+    network: Option<NetworkName>,
+    /// seed: filters of each convolution [default: 32,64]
+    #[arg(long, value_name = "N,N,…", value_delimiter = ',')]
+    filters: Option<Vec<usize>>,
+    /// seed: units of each dense layer before the logits [default: 128]
+    #[arg(long, value_name = "N,N,…", value_delimiter = ',')]
+    dense_units: Option<Vec<usize>>,
+    /// seed: batch normalisation behind each convolution [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    batch_norm: Option<bool>,
+    /// resnet: filters of the stem
+    #[arg(long, value_name = "N")]
+    stem: Option<usize>,
+    /// resnet: filters of each stage
+    #[arg(long, value_name = "N,N,…", value_delimiter = ',')]
+    widths: Option<Vec<usize>>,
+    /// resnet: residual blocks in each stage
+    #[arg(long, value_name = "N")]
+    blocks: Option<usize>,
+    /// Share of the features dropped while training
+    #[arg(long, value_name = "RATIO")]
+    dropout: Option<f32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum NetworkName {
+    /// The convolution–pooling–dense network of the Fashion-MNIST study
+    Seed,
+    /// A small residual network with batch normalisation
+    Resnet,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Fit")]
+struct FitArgs {
+    /// Passes over the training images
+    #[arg(short, long, value_name = "N")]
+    epochs: Option<usize>,
+    /// Images per step
+    #[arg(short, long, value_name = "N")]
+    batch_size: Option<usize>,
+    /// Optimizer [default: sgd]
+    #[arg(long, value_name = "NAME")]
+    optimizer: Option<OptimizerName>,
+    /// Highest learning rate [default: 0.1 for sgd, 0.002 for adamw]
+    #[arg(short, long, value_name = "RATE")]
+    learning_rate: Option<f32>,
+    /// sgd: share of the velocity kept at each step (Nesterov) [default: 0.9]
+    #[arg(long, value_name = "SHARE")]
+    momentum: Option<f32>,
+    /// How the learning rate goes over the run [default: one-cycle]
+    #[arg(long, value_name = "NAME")]
+    schedule: Option<ScheduleName>,
+    /// Share of the steps that lead up to the highest learning rate
+    #[arg(long, value_name = "SHARE")]
+    warmup: Option<f32>,
+    /// Decay of convolution and dense weights [default: 0.0005 for sgd, 0.01 for adamw]
+    #[arg(long, value_name = "DECAY")]
+    weight_decay: Option<f32>,
+    /// Largest norm of all gradients together [default: no limit]
+    #[arg(long, value_name = "NORM")]
+    clip_norm: Option<f32>,
+    /// Share of each target spread over all classes
+    #[arg(long, value_name = "SHARE")]
+    label_smoothing: Option<f32>,
+    /// Share of the training images held out for validation, where the data has no validation part [default: 0.2]
+    #[arg(long, value_name = "SHARE")]
+    validation_fraction: Option<f64>,
+    /// Seed of everything random; the same one gives the same model on the same machine [default: 1]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Threads of ONNX Runtime; 0 for one per core [default: 0]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum OptimizerName {
+    /// Stochastic gradient descent with Nesterov momentum
+    Sgd,
+    /// Adam with decoupled weight decay
+    Adamw,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ScheduleName {
+    /// Up to the highest rate, then down to almost nothing
+    OneCycle,
+    /// Linear warm-up, then down along a half cosine
+    Cosine,
+    /// Linear warm-up, then constant
+    Constant,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Augmentation")]
+struct AugmentArgs {
+    /// Train on the images as they are; other augmentation options then add to nothing
+    #[arg(long)]
+    no_augment: bool,
+    /// Turn by up to so many degrees
+    #[arg(long, value_name = "DEGREES")]
+    rotation: Option<f32>,
+    /// Shift by up to this share of the side, along both axes
+    #[arg(long, value_name = "SHARE")]
+    shift: Option<f32>,
+    /// Shear by up to so many degrees
+    #[arg(long, value_name = "DEGREES")]
+    shear: Option<f32>,
+    /// Zoom by a factor between 1 − this and 1 + this
+    #[arg(long, value_name = "SHARE")]
+    zoom: Option<f32>,
+    /// Probability of a horizontal flip
+    #[arg(long, value_name = "PROBABILITY")]
+    flip: Option<f32>,
+    /// Probability of a vertical flip
+    #[arg(long, value_name = "PROBABILITY")]
+    vertical_flip: Option<f32>,
+    /// Probability of random erasing
+    #[arg(long, value_name = "PROBABILITY")]
+    erasing: Option<f32>,
+}
+
+pub(super) fn run(args: &TrainArgs, global: &GlobalArgs) -> Result<ExitCode> {
+    let options = args.options()?;
+    options.validate()?;
+    fs::create_dir_all(&args.out).with_context(|| format!("cannot make the folder {}", args.out.display()))?;
+    let source = Source::detect(&args.data)?;
+    let runtime = runtime::load(&global.runtime_settings()?, Need::Training)?;
+    let settings = load_settings(&args.shape, Purpose::Training, global)?;
+    let dataset = dataset::load(&source, &settings)?.with_validation(options.validation_fraction, options.seed)?;
+    warn_of_skipped(&dataset);
+
+    let stop = stop_on_signals()?;
+    let mut renderer = match global.quiet {
+        true => Renderer::quiet(),
+        false => Renderer::for_stderr(),
+    };
+    let trained = train(&dataset, &options, &runtime.environment, &stop, &mut |event| renderer.render(event))?;
+    let exported = export(&dataset, &options, &trained, &runtime.environment, &runtime.version)?;
+    save(&args.out, &trained, &exported)?;
+    tracing::info!(
+        "exported {}: {:.2} MB, logits within {:.1e} of the training session's on {} held-out images",
+        args.out.join(MODEL_FILE).display(),
+        exported.bytes.len() as f64 / 1e6,
+        exported.largest_gap,
+        exported.compared_images
+    );
+    match trained.ending {
+        Ending::Finished => Ok(ExitCode::SUCCESS),
+        Ending::Stopped => Ok(ExitCode::from(130)),
+        Ending::Diverged { step } => {
+            tracing::error!(
+                "the loss was no number any more at step {step}; the model is the best one before that. Try a lower --learning-rate"
+            );
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// A flag that Ctrl-C, SIGTERM or SIGHUP sets; a second signal ends the program at once.
+fn stop_on_signals() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if seen.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        tracing::warn!("stopping after this step with the best model so far; once more to stop at once");
+    })
+    .context("cannot listen to signals")?;
+    Ok(stop)
+}
+
+/// Writes model, history and options; each file is whole or not there.
+fn save(folder: &Path, trained: &Trained, exported: &Exported) -> Result<()> {
+    write_whole(&folder.join(MODEL_FILE), &exported.bytes)?;
+    trained.history.save(&folder.join("history.csv"))?;
+    let options = serde_json::to_string_pretty(&exported.summary.options)?;
+    write_whole(&folder.join("options.json"), options.as_bytes())
+}
+
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let write = || -> std::io::Result<()> {
+        let mut builder = tempfile::Builder::new();
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
+        let mut file = builder.tempfile_in(folder)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+impl TrainArgs {
+    /// The configuration file or the defaults, changed by the other options.
+    fn options(&self) -> Result<TrainOptions> {
+        let mut options = match &self.config {
+            None => TrainOptions::default(),
+            Some(path) => {
+                let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+                serde_json::from_str(&text)
+                    .with_context(|| format!("{}: not the options of a training run", path.display()))?
+            }
+        };
+        self.network.apply(&mut options)?;
+        self.fit.apply(&mut options)?;
+        self.augment.apply(&mut options.augment);
+        Ok(options)
+    }
+}
+
+fn set<T: Clone>(target: &mut T, given: &Option<T>) {
+    if let Some(value) = given {
+        *target = value.clone();
+    }
+}
+
+impl NetworkArgs {
+    fn apply(&self, options: &mut TrainOptions) -> Result<()> {
+        match (self.network, &options.architecture) {
+            (Some(NetworkName::Seed), Architecture::Resnet(_)) => {
+                options.architecture = Architecture::Seed(SeedOptions::default());
+            }
+            (Some(NetworkName::Resnet), Architecture::Seed(_)) => {
+                options.architecture = Architecture::Resnet(ResnetOptions::default());
+            }
+            _ => {}
+        }
+        match &mut options.architecture {
+            Architecture::Seed(seed) => {
+                ensure!(
+                    self.stem.is_none() && self.widths.is_none() && self.blocks.is_none(),
+                    "--stem, --widths and --blocks belong to --network resnet"
+                );
+                set(&mut seed.filters, &self.filters);
+                set(&mut seed.dense_units, &self.dense_units);
+                set(&mut seed.batch_norm, &self.batch_norm);
+                set(&mut seed.dropout, &self.dropout);
+            }
+            Architecture::Resnet(resnet) => {
+                ensure!(
+                    self.filters.is_none() && self.dense_units.is_none() && self.batch_norm.is_none(),
+                    "--filters, --dense-units and --batch-norm belong to --network seed"
+                );
+                set(&mut resnet.stem, &self.stem);
+                set(&mut resnet.widths, &self.widths);
+                set(&mut resnet.blocks, &self.blocks);
+                set(&mut resnet.dropout, &self.dropout);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FitArgs {
+    fn apply(&self, options: &mut TrainOptions) -> Result<()> {
+        set(&mut options.epochs, &self.epochs);
+        set(&mut options.batch_size, &self.batch_size);
+        set(&mut options.label_smoothing, &self.label_smoothing);
+        set(&mut options.validation_fraction, &self.validation_fraction);
+        set(&mut options.seed, &self.seed);
+        set(&mut options.threads, &self.threads);
+        self.apply_optimizer(options)?;
+        self.apply_schedule(options);
+        set(&mut options.optimizer.weight_decay, &self.weight_decay);
+        if self.clip_norm.is_some() {
+            options.optimizer.clip_norm = self.clip_norm;
+        }
+        Ok(())
+    }
+
+    /// Another optimizer brings its own learning rate and weight decay.
+    fn apply_optimizer(&self, options: &mut TrainOptions) -> Result<()> {
+        let current = &options.optimizer.optimizer;
+        match (self.optimizer, current) {
+            (Some(OptimizerName::Adamw), Optimizer::Sgd { .. }) => {
+                options.optimizer.optimizer = Optimizer::adamw();
+                options.optimizer.weight_decay = 0.01;
+                options.schedule = with_peak(options.schedule, 0.002);
+            }
+            (Some(OptimizerName::Sgd), Optimizer::AdamW { .. }) => {
+                let default = TrainOptions::default();
+                options.optimizer.optimizer = default.optimizer.optimizer;
+                options.optimizer.weight_decay = default.optimizer.weight_decay;
+                options.schedule = with_peak(options.schedule, default.schedule.peak());
+            }
+            _ => {}
+        }
+        match (&mut options.optimizer.optimizer, self.momentum) {
+            (Optimizer::Sgd { momentum }, Some(given)) => *momentum = given,
+            (Optimizer::AdamW { .. }, Some(_)) => anyhow::bail!("--momentum belongs to --optimizer sgd"),
+            (_, None) => {}
+        }
+        Ok(())
+    }
+
+    fn apply_schedule(&self, options: &mut TrainOptions) {
+        let peak = self.learning_rate.unwrap_or_else(|| options.schedule.peak());
+        options.schedule = match self.schedule {
+            Some(ScheduleName::OneCycle) => Schedule::one_cycle(peak),
+            Some(ScheduleName::Cosine) => Schedule::cosine(peak),
+            Some(ScheduleName::Constant) => Schedule::constant(peak),
+            None => with_peak(options.schedule, peak),
+        };
+        if let Some(share) = self.warmup {
+            match &mut options.schedule {
+                Schedule::OneCycle { warmup_fraction, .. }
+                | Schedule::Cosine { warmup_fraction, .. }
+                | Schedule::Constant { warmup_fraction, .. } => *warmup_fraction = share,
+            }
+        }
+    }
+}
+
+fn with_peak(schedule: Schedule, rate: f32) -> Schedule {
+    let mut schedule = schedule;
+    match &mut schedule {
+        Schedule::OneCycle { peak, .. } | Schedule::Cosine { peak, .. } | Schedule::Constant { peak, .. } => *peak = rate,
+    }
+    schedule
+}
+
+impl AugmentArgs {
+    fn apply(&self, augment: &mut AugmentSettings) {
+        if self.no_augment {
+            *augment = AugmentSettings::none();
+        }
+        set(&mut augment.rotation_degrees, &self.rotation);
+        set(&mut augment.shift_x, &self.shift);
+        set(&mut augment.shift_y, &self.shift);
+        set(&mut augment.shear_degrees, &self.shear);
+        if let Some(zoom) = self.zoom {
+            augment.zoom = [1.0 - zoom, 1.0 + zoom];
+        }
+        set(&mut augment.horizontal_flip, &self.flip);
+        set(&mut augment.vertical_flip, &self.vertical_flip);
+        set(&mut augment.erasing.probability, &self.erasing);
+    }
+}

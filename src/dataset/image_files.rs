@@ -1,0 +1,362 @@
+//! Labelled image files, as a folder or a manifest lists them, decoded into a data set.
+//!
+//! Decoding and resizing are the pipeline's, the very code classification runs; here is only what surrounds it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use image::{ColorType, ImageDecoder, ImageReader};
+use pipeline::preprocess::{Colour, Preprocess};
+use rayon::prelude::*;
+
+use super::{Dataset, LoadSettings, Part, Skipped, Split};
+
+/// At most this many files are looked at to choose size and colour.
+const SAMPLE: usize = 256;
+/// Images that all have one size are taken at it if neither side is longer.
+const LARGEST_OWN_SIDE: u32 = 64;
+/// Height and width for all others.
+const DEFAULT_SIDE: u32 = 64;
+
+/// An image file and its class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LabelledFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it is called in reports.
+    pub source: String,
+    /// Index of its class.
+    pub label: u32,
+}
+
+/// The files of a data set.
+#[derive(Clone, Debug)]
+pub(super) struct Listing {
+    /// Name of the data set.
+    pub name: String,
+    /// Class names in natural order.
+    pub classes: Vec<String>,
+    /// Files of each part there is.
+    pub files: BTreeMap<Part, Vec<LabelledFile>>,
+    /// Entries that are no files.
+    pub skipped: Vec<Skipped>,
+}
+
+impl Listing {
+    /// No classes and no files yet.
+    pub(super) fn new(name: String) -> Self {
+        Self {
+            name,
+            classes: Vec::new(),
+            files: BTreeMap::new(),
+            skipped: Vec::new(),
+        }
+    }
+}
+
+/// Decodes every file, in parallel and in order; those that fail are listed in [`Dataset::skipped`].
+pub(super) fn load(mut listing: Listing, settings: &LoadSettings) -> Result<Dataset> {
+    let preprocess = choose_preprocess(&listing, settings)?;
+    let mut skipped = std::mem::take(&mut listing.skipped);
+    let mut part = |part: Part| -> Result<Option<Split>> {
+        let Some(files) = listing.files.remove(&part) else {
+            return Ok(None);
+        };
+        let (split, failed) =
+            decode_all(files, &preprocess).with_context(|| listing.name.clone())?;
+        skipped.extend(failed);
+        Ok(Some(split))
+    };
+    let (train, validation, test) = (
+        part(Part::Train)?,
+        part(Part::Validation)?,
+        part(Part::Test)?,
+    );
+    Ok(Dataset {
+        name: listing.name,
+        classes: listing.classes,
+        preprocess,
+        train: train.unwrap_or_default(),
+        validation,
+        test,
+        skipped,
+        fingerprint: String::new(),
+    })
+}
+
+fn decode_all(files: Vec<LabelledFile>, preprocess: &Preprocess) -> Result<(Split, Vec<Skipped>)> {
+    let image_size = preprocess.bytes_per_image();
+    let size = files
+        .len()
+        .checked_mul(image_size)
+        .context("too many images for this machine's memory")?;
+    let mut pixels = Vec::new();
+    pixels.try_reserve_exact(size).with_context(|| {
+        format!(
+            "{} images need {} MiB of memory: choose a smaller size",
+            files.len(),
+            size >> 20
+        )
+    })?;
+    pixels.resize(size, 0);
+    tracing::debug!(
+        "decoding {} images to {}×{}",
+        files.len(),
+        preprocess.height,
+        preprocess.width
+    );
+    let failures: Vec<Option<String>> = files
+        .par_iter()
+        .zip(pixels.par_chunks_exact_mut(image_size))
+        .map(|(file, out)| decode_into(&file.path, preprocess, out).err())
+        .collect();
+
+    let mut split = Split::default();
+    let mut skipped = Vec::new();
+    for (index, (file, failure)) in files.into_iter().zip(failures).enumerate() {
+        match failure {
+            Some(reason) => skipped.push(Skipped {
+                path: file.source,
+                reason,
+            }),
+            None => {
+                // Close the gaps that failed files left.
+                pixels.copy_within(
+                    index * image_size..(index + 1) * image_size,
+                    split.len() * image_size,
+                );
+                split.labels.push(file.label);
+                split.sources.push(file.source);
+            }
+        }
+    }
+    pixels.truncate(split.len() * image_size);
+    split.pixels = pixels;
+    Ok((split, skipped))
+}
+
+/// Size and colour: what the settings say, else what a sample of the files suggests.
+fn choose_preprocess(listing: &Listing, settings: &LoadSettings) -> Result<Preprocess> {
+    if let Some((height, width)) = settings.size {
+        ensure!(
+            height > 0 && width > 0,
+            "image size {height}×{width}: expected positive numbers"
+        );
+    }
+    let files: Vec<&LabelledFile> = listing.files.values().flatten().collect();
+    let step = files.len().div_ceil(SAMPLE).max(1);
+    let sample: Vec<Header> = files
+        .into_iter()
+        .step_by(step)
+        .collect::<Vec<_>>()
+        .par_iter()
+        .filter_map(|file| read_header(&file.path))
+        .collect();
+
+    let (height, width) = settings
+        .size
+        .unwrap_or_else(|| own_size(&sample).unwrap_or((DEFAULT_SIDE, DEFAULT_SIDE)));
+    let all_grey = !sample.is_empty() && sample.iter().all(|header| header.is_grey);
+    let colour = settings
+        .colour
+        .unwrap_or(if all_grey { Colour::Grey } else { Colour::Rgb });
+    Ok(Preprocess::stretch(height, width, colour))
+}
+
+struct Header {
+    height: u32,
+    width: u32,
+    is_grey: bool,
+}
+
+fn own_size(sample: &[Header]) -> Option<(u32, u32)> {
+    let first = sample.first()?;
+    let is_small = first.height.max(first.width) <= LARGEST_OWN_SIDE;
+    let is_shared = sample
+        .iter()
+        .all(|header| (header.height, header.width) == (first.height, first.width));
+    (is_small && is_shared).then_some((first.height, first.width))
+}
+
+/// Size and colour as stored; `None` for what is no image, which decoding reports later.
+fn read_header(path: &Path) -> Option<Header> {
+    let reader = ImageReader::open(path).ok()?.with_guessed_format().ok()?;
+    let decoder = reader.into_decoder().ok()?;
+    let (width, height) = decoder.dimensions();
+    let is_grey = matches!(
+        decoder.color_type(),
+        ColorType::L8 | ColorType::L16 | ColorType::La8 | ColorType::La16
+    );
+    Some(Header {
+        height,
+        width,
+        is_grey,
+    })
+}
+
+/// Decodes one file into `[H, W, C]` bytes, or says why not.
+fn decode_into(path: &Path, preprocess: &Preprocess, out: &mut [u8]) -> Result<(), String> {
+    // Replaced by `pipeline::decode::decode_file(path, preprocess, &Limits::default(), out)` as soon as it is there.
+    let reader = ImageReader::open(path)
+        .and_then(ImageReader::with_guessed_format)
+        .map_err(|error| error.to_string())?;
+    let image = reader.decode().map_err(|error| error.to_string())?;
+    let image = image.resize_exact(
+        preprocess.width,
+        preprocess.height,
+        image::imageops::FilterType::Triangle,
+    );
+    match preprocess.colour {
+        Colour::Grey => out.copy_from_slice(&image.into_luma8()),
+        Colour::Rgb => out.copy_from_slice(&image.into_rgb8()),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataset::{Purpose, Source, load as load_dataset};
+    use image::{GrayImage, Luma, Rgb, RgbImage};
+    use std::fs;
+
+    fn settings() -> LoadSettings {
+        LoadSettings {
+            size: None,
+            colour: None,
+            purpose: Purpose::Training,
+            cache: PathBuf::new(),
+            offline: true,
+        }
+    }
+
+    fn grey_folder(width: u32, height: u32) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (class, base) in [("bag", 10), ("coat", 20)] {
+            fs::create_dir(root.path().join(class)).unwrap();
+            for index in 0..3u8 {
+                let image = GrayImage::from_fn(width, height, |x, y| {
+                    Luma([base + index + (x * 7 + y) as u8])
+                });
+                image
+                    .save(root.path().join(format!("{class}/{index}.png")))
+                    .unwrap();
+            }
+        }
+        root
+    }
+
+    #[test]
+    fn small_grey_images_are_taken_as_they_are() {
+        let root = grey_folder(3, 2);
+        let dataset = load_dataset(&Source::Folder(root.path().to_owned()), &settings()).unwrap();
+        assert_eq!(dataset.preprocess, Preprocess::stretch(2, 3, Colour::Grey));
+        assert_eq!(dataset.train.labels, [0, 0, 0, 1, 1, 1]);
+        assert_eq!(dataset.train.image(4, 6), [21, 28, 35, 22, 29, 36]);
+        assert_eq!(dataset.train.sources[4], "coat/1.png");
+    }
+
+    #[test]
+    fn one_coloured_or_large_image_changes_the_default() {
+        let root = grey_folder(3, 2);
+        RgbImage::from_pixel(3, 2, Rgb([1, 2, 3]))
+            .save(root.path().join("bag/9.png"))
+            .unwrap();
+        let load = |settings: &LoadSettings| {
+            load_dataset(&Source::Folder(root.path().to_owned()), settings).unwrap()
+        };
+        assert_eq!(
+            load(&settings()).preprocess,
+            Preprocess::stretch(2, 3, Colour::Rgb)
+        );
+        GrayImage::new(100, 80)
+            .save(root.path().join("bag/8.png"))
+            .unwrap();
+        assert_eq!(
+            load(&settings()).preprocess,
+            Preprocess::stretch(64, 64, Colour::Rgb)
+        );
+        let chosen = LoadSettings {
+            size: Some((8, 9)),
+            colour: Some(Colour::Grey),
+            ..settings()
+        };
+        let dataset = load(&chosen);
+        assert_eq!(
+            (dataset.preprocess.height, dataset.preprocess.width),
+            (8, 9)
+        );
+        assert_eq!(dataset.train.pixels.len(), 8 * 8 * 9);
+    }
+
+    #[test]
+    fn unreadable_images_are_listed_and_leave_no_gap() {
+        let root = grey_folder(3, 2);
+        let whole = load_dataset(&Source::Folder(root.path().to_owned()), &settings()).unwrap();
+        fs::write(root.path().join("bag/0a.png"), b"\x89PNG\r\n\x1a\nbroken").unwrap();
+        fs::write(root.path().join("coat/notes.txt"), b"not an image").unwrap();
+        let dataset = load_dataset(&Source::Folder(root.path().to_owned()), &settings()).unwrap();
+        let skipped: Vec<&str> = dataset
+            .skipped
+            .iter()
+            .map(|skipped| skipped.path.as_str())
+            .collect();
+        assert_eq!(skipped, ["bag/0a.png", "coat/notes.txt"]);
+        assert!(
+            dataset
+                .skipped
+                .iter()
+                .all(|skipped| !skipped.reason.is_empty())
+        );
+        assert_eq!(dataset.train, whole.train);
+        assert_eq!(dataset.fingerprint, whole.fingerprint);
+    }
+
+    #[test]
+    fn a_class_left_without_images_is_an_error_that_names_it() {
+        let root = grey_folder(3, 2);
+        for index in 0..3 {
+            fs::write(root.path().join(format!("coat/{index}.png")), b"broken").unwrap();
+        }
+        let load = |purpose| {
+            load_dataset(
+                &Source::Folder(root.path().to_owned()),
+                &LoadSettings {
+                    purpose,
+                    ..settings()
+                },
+            )
+        };
+        let message = load(Purpose::Training).unwrap_err().to_string();
+        assert!(
+            message.contains("class \"coat\" has 0 training images (3 files"),
+            "{message}"
+        );
+        assert_eq!(load(Purpose::Evaluation).unwrap().train.len(), 3);
+        for index in 0..3 {
+            fs::write(root.path().join(format!("bag/{index}.png")), b"broken").unwrap();
+        }
+        let message = load(Purpose::Evaluation).unwrap_err().to_string();
+        assert!(
+            message.contains("none of the 6 files could be used; the first is bag/0.png"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_manifest_gives_the_same_images() {
+        let root = grey_folder(3, 2);
+        let whole = load_dataset(&Source::Folder(root.path().to_owned()), &settings()).unwrap();
+        let mut rows = "path,label\n".to_owned();
+        for source in &whole.train.sources {
+            rows += &format!("{source},{}\n", source.split('/').next().unwrap());
+        }
+        fs::write(root.path().join("list.csv"), rows + "bag/missing.png,bag\n").unwrap();
+        let listed =
+            load_dataset(&Source::Manifest(root.path().join("list.csv")), &settings()).unwrap();
+        assert_eq!(listed.train, whole.train);
+        assert_eq!(listed.skipped.len(), 1);
+        assert_eq!(listed.skipped[0].path, "bag/missing.png");
+    }
+}

@@ -1,0 +1,179 @@
+//! From trained weights to the model file, checked before anyone gets it.
+
+use std::io::Cursor;
+
+use anyhow::{Context, Result, ensure};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
+use ort::environment::Environment;
+use pipeline::model::{Classifier, Device, FORMAT_VERSION, Metadata, ModelFile, SelfTest, SessionSettings, seal};
+use pipeline::preprocess::{Colour, Preprocess};
+use serde::{Deserialize, Serialize};
+
+use crate::artifacts;
+use crate::dataset::Dataset;
+
+use super::events::{EpochSummary, RunSummary};
+use super::options::TrainOptions;
+use super::run::Trained;
+
+/// Images of the self-test in a model file.
+const SELF_TEST_IMAGES: usize = 4;
+/// Largest allowed gap between a logit of the exported model and that of the evaluation step, relative to the largest logit
+/// (and to 1 where all are smaller). Rounding in another order of summation is about a hundredth of this.
+const TOLERANCE: f32 = 1e-3;
+/// Images per batch of the comparison.
+const BATCH: usize = 256;
+
+/// How a model came to be; part of the model file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainingSummary {
+    /// Version of this program.
+    pub program_version: String,
+    /// Version of ONNX Runtime that trained.
+    pub onnxruntime_version: String,
+    /// The data.
+    pub data: DataSummary,
+    /// All options.
+    pub options: TrainOptions,
+    /// Number of trained scalars.
+    pub trained_scalars: usize,
+    /// Operations of the convolutions and dense layers for one image.
+    pub flops_per_image: usize,
+    /// The run.
+    pub run: RunSummary,
+    /// Every epoch.
+    pub epochs: Vec<EpochSummary>,
+}
+
+/// The data a model learnt from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataSummary {
+    /// Name of the data set.
+    pub name: String,
+    /// SHA-256 over classes, labels and pixels.
+    pub fingerprint: String,
+    /// Images learnt from.
+    pub train_images: usize,
+    /// Images the best epoch was chosen by.
+    pub validation_images: usize,
+    /// Files that could not be used.
+    pub skipped_files: usize,
+}
+
+/// A finished model file.
+#[derive(Clone, Debug)]
+pub struct Exported {
+    /// The file's bytes.
+    pub bytes: Vec<u8>,
+    /// What is in its metadata about the training.
+    pub summary: TrainingSummary,
+    /// Largest gap found between the model file and the evaluation step, in logits.
+    pub largest_gap: f32,
+    /// Number of images compared.
+    pub compared_images: usize,
+}
+
+/// Makes the model file and compares it with the evaluation step on held-out images.
+///
+/// # Errors
+/// When the file fails its own checks, or its logits are further from the evaluation step's than rounding explains.
+pub fn export(
+    dataset: &Dataset,
+    options: &TrainOptions,
+    trained: &Trained,
+    environment: &Environment,
+    onnxruntime_version: &str,
+) -> Result<Exported> {
+    let summary = TrainingSummary {
+        program_version: env!("CARGO_PKG_VERSION").to_owned(),
+        onnxruntime_version: onnxruntime_version.to_owned(),
+        data: DataSummary {
+            name: dataset.name.clone(),
+            fingerprint: dataset.fingerprint.clone(),
+            train_images: dataset.train.len(),
+            validation_images: dataset.validation.as_ref().map_or(0, |split| split.len()),
+            skipped_files: dataset.skipped.len(),
+        },
+        options: options.clone(),
+        trained_scalars: trained.network.graph.trained_scalars(),
+        flops_per_image: trained.network.graph.flops_per_image(),
+        run: trained.summary,
+        epochs: trained.history.epochs.clone(),
+    };
+    let temperature = 1.0;
+    let metadata = Metadata {
+        format_version: FORMAT_VERSION,
+        labels: dataset.classes.clone(),
+        preprocess: dataset.preprocess.clone(),
+        temperature,
+        summary: serde_json::to_value(&summary)?,
+        self_test: self_test(trained, &dataset.preprocess)?,
+    };
+    let model = artifacts::serving_model(&trained.network, &trained.parameters, temperature)?;
+    let bytes = seal(model, &metadata)?;
+    let file = ModelFile::from_bytes(bytes, "the exported model").context("the exported model fails its own checks")?;
+    let (largest_gap, compared_images) = compare(&file, trained, environment)?;
+    Ok(Exported {
+        bytes: file.bytes().to_vec(),
+        summary,
+        largest_gap,
+        compared_images,
+    })
+}
+
+/// The first held-out images as PNG, with the logits of the evaluation step.
+fn self_test(trained: &Trained, preprocess: &Preprocess) -> Result<Vec<SelfTest>> {
+    let color = match preprocess.colour {
+        Colour::Grey => ExtendedColorType::L8,
+        Colour::Rgb => ExtendedColorType::Rgb8,
+    };
+    let images = trained.held_out.images.chunks(preprocess.bytes_per_image());
+    images
+        .zip(trained.held_out.logits.outer_iter())
+        .take(SELF_TEST_IMAGES)
+        .map(|(pixels, logits)| {
+            let mut png = Cursor::new(Vec::new());
+            PngEncoder::new(&mut png)
+                .write_image(pixels, preprocess.width, preprocess.height, color)
+                .context("encoding a self-test image")?;
+            Ok(SelfTest {
+                image: BASE64_STANDARD.encode(png.into_inner()),
+                logits: logits.to_vec(),
+            })
+        })
+        .collect()
+}
+
+/// Largest gap between the file's logits and the evaluation step's, and the number of images compared.
+fn compare(file: &ModelFile, trained: &Trained, environment: &Environment) -> Result<(f32, usize)> {
+    let settings = SessionSettings {
+        device: Device::Cpu,
+        threads: 0,
+        spinning: false,
+    };
+    let mut classifier = Classifier::load(environment, file, &settings)?;
+    let held_out = &trained.held_out;
+    let bytes_per_image = held_out.images.len() / held_out.logits.nrows().max(1);
+    let largest_logit = held_out.logits.iter().fold(1.0_f32, |largest, logit| largest.max(logit.abs()));
+    let mut largest_gap = 0.0_f32;
+    let mut compared = 0;
+    for batch in held_out.images.chunks(BATCH * bytes_per_image) {
+        let count = batch.len() / bytes_per_image;
+        let predictions = classifier.classify(batch, count)?;
+        let expected = held_out.logits.slice(ndarray::s![compared..compared + count, ..]);
+        for (found, expected) in predictions.logits.iter().zip(expected.iter()) {
+            // A NaN must not pass: it is no gap of zero.
+            let gap = (found - expected).abs();
+            ensure!(
+                gap <= TOLERANCE * largest_logit,
+                "the exported model disagrees with the trained one: logit {found} instead of {expected} among images {compared} to {}",
+                compared + count - 1
+            );
+            largest_gap = largest_gap.max(gap);
+        }
+        compared += count;
+    }
+    Ok((largest_gap, compared))
+}
