@@ -3,5 +3,9 @@
 //! This crate knows nothing of training, gradients, command-line arguments or the terminal.
 #![forbid(unsafe_code)]
 
+pub mod classify;
+pub mod decode;
+pub mod model;
 pub mod onnx;
 pub mod preprocess;
+pub mod resize;

@@ -160,6 +160,12 @@ pub struct AttributeProto {
     /// Which of the values is meant; see [`attribute_type`].
     #[prost(int32, optional, tag = "20")]
     pub r#type: Option<i32>,
+    /// A sparse tensor; only its presence matters here.
+    #[prost(bytes = "vec", repeated, tag = "22")]
+    pub sparse_tensor: Vec<Vec<u8>>,
+    /// Several sparse tensors; only their presence matters here.
+    #[prost(bytes = "vec", repeated, tag = "23")]
+    pub sparse_tensors: Vec<Vec<u8>>,
 }
 
 /// Values of [`AttributeProto::type`](AttributeProto).

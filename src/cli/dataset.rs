@@ -1,15 +1,13 @@
 //! `catalog dataset`: get, look at and convert data sets.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
-use etcetera::BaseStrategy;
 use pipeline::preprocess::Colour;
 
-use super::GlobalArgs;
+use super::{GlobalArgs, print};
 use crate::dataset::export::{self, Format};
 use crate::dataset::{Dataset, LoadSettings, Part, Purpose, Source, contact_sheet, load};
 
@@ -114,20 +112,21 @@ enum ColourArg {
 ///
 /// # Errors
 /// When the data set cannot be loaded or the output cannot be written.
-pub fn run(args: DatasetArgs, global: &GlobalArgs) -> Result<ExitCode> {
-    match args.command {
-        DatasetCommand::FashionMnist(FashionMnistArgs { output }) => write_out(
+pub fn run(args: &DatasetArgs, global: &GlobalArgs) -> Result<ExitCode> {
+    match &args.command {
+        DatasetCommand::FashionMnist(args) => write_out(
             &Source::FashionMnist,
             &ShapeArgs::default(),
-            &output,
+            &args.output,
             global,
         ),
-        DatasetCommand::Export(ExportArgs {
-            data,
-            output,
-            shape,
-        }) => write_out(&Source::detect(&data)?, &shape, &output, global),
-        DatasetCommand::Show(args) => show(&args, global),
+        DatasetCommand::Export(args) => write_out(
+            &Source::detect(&args.data)?,
+            &args.shape,
+            &args.output,
+            global,
+        ),
+        DatasetCommand::Show(args) => show(args, global),
     }
 }
 
@@ -167,13 +166,6 @@ fn show(args: &ShowArgs, global: &GlobalArgs) -> Result<ExitCode> {
 }
 
 fn load_settings(shape: &ShapeArgs, global: &GlobalArgs) -> Result<LoadSettings> {
-    let cache = match &global.cache {
-        Some(folder) => folder.clone(),
-        None => etcetera::choose_base_strategy()
-            .context("no cache folder: set --cache")?
-            .cache_dir()
-            .join("catalog"),
-    };
     let colour = shape.colour.map(|colour| match colour {
         ColourArg::Grey => Colour::Grey,
         ColourArg::Rgb => Colour::Rgb,
@@ -182,7 +174,7 @@ fn load_settings(shape: &ShapeArgs, global: &GlobalArgs) -> Result<LoadSettings>
         size: shape.size,
         colour,
         purpose: Purpose::Evaluation,
-        cache,
+        cache: global.cache_folder()?,
         offline: global.offline,
     })
 }
@@ -277,17 +269,6 @@ fn aligned(rows: &[Vec<String>]) -> String {
         text += "\n";
     }
     text
-}
-
-/// Writes a result to stdout; a reader that has seen enough (`| head`) is no error.
-fn print(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(error).context("stdout cannot be written")
-        }
-        _ => Ok(()),
-    }
 }
 
 /// `SIDE` or `WIDTHxHEIGHT` as (height, width).

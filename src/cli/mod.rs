@@ -1,12 +1,17 @@
 //! The command line: argv becomes a clap struct, a clap struct becomes domain values, and nothing past this module sees a flag.
 
-use std::io::Write;
+mod dataset;
+mod logging;
+mod runtime;
+
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::{Context, Result};
 use clap::{ArgAction, Parser, Subcommand};
 
-pub mod dataset;
+use crate::runtime::{RuntimeSettings, default_cache};
 
 /// Sorts product images into categories.
 #[derive(Debug, Parser)]
@@ -41,20 +46,58 @@ pub struct GlobalArgs {
     pub cache: Option<PathBuf>,
 }
 
+impl GlobalArgs {
+    /// Where to look for ONNX Runtime, as these options say.
+    fn runtime_settings(&self) -> Result<RuntimeSettings> {
+        Ok(RuntimeSettings {
+            library: self
+                .onnxruntime
+                .clone()
+                .filter(|path| !path.as_os_str().is_empty()),
+            cache: self.cache_folder()?,
+            offline: self.offline,
+        })
+    }
+
+    /// The program's cache folder, as these options say.
+    fn cache_folder(&self) -> Result<PathBuf> {
+        self.cache
+            .clone()
+            .filter(|path| !path.as_os_str().is_empty())
+            .map_or_else(default_cache, Ok)
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     Dataset(dataset::DatasetArgs),
+    Runtime(runtime::RuntimeArgs),
 }
 
 /// Runs the program: parses `argv`, starts logging, runs the command, reports an error.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let result = match cli.command {
-        Command::Dataset(args) => dataset::run(args, &cli.global),
+    logging::start(&cli.global);
+    let outcome = match &cli.command {
+        Command::Dataset(arguments) => dataset::run(arguments, &cli.global),
+        Command::Runtime(arguments) => runtime::run(arguments, &cli.global),
     };
-    result.unwrap_or_else(|error| {
-        // Nothing is left to do if stderr is closed too.
-        let _ = writeln!(std::io::stderr().lock(), "error: {error:#}");
+    outcome.unwrap_or_else(|error| {
+        tracing::error!("{error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// Writes a result to stdout. A reader that went away, as in `| head`, has what it wanted: that is no error.
+fn print(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to stdout")
+        }
+        _ => Ok(()),
+    }
 }

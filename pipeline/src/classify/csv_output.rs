@@ -1,0 +1,135 @@
+//! The CSV file of labels, byte for byte: UTF-8, LF, header first, RFC 4180 quoting, one line a row.
+//!
+//! Columns are `path,label,confidence`, then `label_2,confidence_2` and so on, then `status,error`. Confidences have six
+//! decimals. A row that could not be classified has an empty label and confidence.
+
+use std::io::Write;
+
+use anyhow::Result;
+
+use super::path_text::{cell_text, path_text};
+use super::rows::{Outcome, Row};
+
+/// Writes rows as CSV.
+pub struct CsvOutput<W: Write> {
+    writer: csv::Writer<W>,
+    labels: Vec<String>,
+    top_k: usize,
+}
+
+impl<W: Write> CsvOutput<W> {
+    /// Starts the file with its header. `labels` are the class names, `top_k` how many of them a row has.
+    pub fn new(output: W, labels: &[String], top_k: usize) -> Result<Self> {
+        let terminator = csv::Terminator::Any(b'\n');
+        let mut writer = csv::WriterBuilder::new()
+            .terminator(terminator)
+            .from_writer(output);
+        writer.write_field("path")?;
+        for place in 1..=top_k {
+            let column = |name: &str| {
+                if place == 1 {
+                    name.to_owned()
+                } else {
+                    format!("{name}_{place}")
+                }
+            };
+            writer.write_field(column("label"))?;
+            writer.write_field(column("confidence"))?;
+        }
+        writer.write_record(["status", "error"])?;
+        Ok(Self {
+            writer,
+            labels: labels.iter().map(|label| cell_text(label)).collect(),
+            top_k,
+        })
+    }
+
+    /// Writes one row.
+    pub fn write(&mut self, row: &Row) -> Result<()> {
+        self.writer.write_field(path_text(&row.source.shown))?;
+        let (best, error) = match &row.outcome {
+            Outcome::Labelled { best, damage } => {
+                (best.as_slice(), damage.as_deref().unwrap_or(""))
+            }
+            Outcome::Failed(fault) => (&[][..], fault.message.as_str()),
+        };
+        for place in 0..self.top_k {
+            match best.get(place) {
+                Some(candidate) => {
+                    self.writer.write_field(&self.labels[candidate.class])?;
+                    self.writer
+                        .write_field(format!("{:.6}", candidate.confidence))?;
+                }
+                None => {
+                    self.writer.write_field("")?;
+                    self.writer.write_field("")?;
+                }
+            }
+        }
+        self.writer
+            .write_record([row.outcome.status().as_str(), &cell_text(error)])?;
+        Ok(())
+    }
+
+    /// Gives the output back, everything written to it.
+    pub fn finish(self) -> Result<W> {
+        self.writer
+            .into_inner()
+            .map_err(|error| error.into_error().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::rows::Candidate;
+    use crate::classify::walk::Source;
+    use crate::decode::{Fault, Status};
+
+    fn row(shown: &str, outcome: Outcome) -> Row {
+        Row {
+            source: Source {
+                path: shown.into(),
+                shown: shown.into(),
+            },
+            outcome,
+        }
+    }
+
+    fn labelled(damage: Option<&str>) -> Outcome {
+        let best = vec![
+            Candidate {
+                class: 1,
+                confidence: 0.75,
+            },
+            Candidate {
+                class: 0,
+                confidence: 1.0 / 3.0,
+            },
+        ];
+        Outcome::Labelled {
+            best,
+            damage: damage.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn the_bytes_are_those_of_the_contract() {
+        let labels = ["=shoe".to_owned(), "bag, \"big\"".to_owned()];
+        let mut output = CsvOutput::new(Vec::new(), &labels, 2).unwrap();
+        output.write(&row("a/x.jpg", labelled(None))).unwrap();
+        output
+            .write(&row("=y,\n.jpg", labelled(Some("cut short"))))
+            .unwrap();
+        let fault = Fault::new(Status::Corrupt, "line 1\nline 2");
+        output.write(&row("z.jpg", Outcome::Failed(fault))).unwrap();
+        let text = String::from_utf8(output.finish().unwrap()).unwrap();
+        assert_eq!(
+            text,
+            "path,label,confidence,label_2,confidence_2,status,error\n\
+             ./a/x.jpg,\"bag, \"\"big\"\"\",0.750000,%3Dshoe,0.333333,ok,\n\
+             \"./=y,%0A.jpg\",\"bag, \"\"big\"\"\",0.750000,%3Dshoe,0.333333,degraded,cut short\n\
+             ./z.jpg,,,,,corrupt,line 1%0Aline 2\n"
+        );
+    }
+}

@@ -1,0 +1,204 @@
+//! What a run found and did, in numbers that add up: found = the sum over all statuses.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::rows::{Outcome, Row};
+use super::walk::Skipped;
+use crate::decode::Status;
+
+/// What a run found and did.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// Files found: the number of rows.
+    pub found: u64,
+    /// Rows per status, in the order of [`Status::ALL`].
+    #[serde(serialize_with = "by_status")]
+    pub statuses: [u64; Status::ALL.len()],
+    /// Rows per class, in the order of the model's labels, by most probable class.
+    pub classes: Vec<ClassCount>,
+    /// Confidences of the most probable class: entry `i` counts those from `i/10` to `(i+1)/10`.
+    pub confidence_histogram: [u64; 10],
+    /// What got no row.
+    pub skipped: Skipped,
+    /// Seconds from the first step to the last row.
+    pub seconds: f64,
+    /// Files a second over the whole run.
+    pub images_per_second: f64,
+    /// What each stage did with its time.
+    pub stages: Stages,
+}
+
+/// Rows of one class.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ClassCount {
+    /// Name of the class.
+    pub label: String,
+    /// Rows whose most probable class it is.
+    pub count: u64,
+}
+
+/// Times of the stages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Stages {
+    /// Listing folders.
+    pub walk: StageTimes,
+    /// Reading, decoding and resizing; `jobs` threads work during its busy seconds.
+    pub decode: StageTimes,
+    /// Running the model.
+    pub infer: StageTimes,
+    /// Writing rows.
+    pub write: StageTimes,
+}
+
+/// What one stage did with its time, in seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct StageTimes {
+    /// Working.
+    pub busy_seconds: f64,
+    /// Waiting for something to work on.
+    pub starved_seconds: f64,
+    /// Waiting for the next stage to take the result, or to give a buffer back.
+    pub blocked_seconds: f64,
+}
+
+impl Stages {
+    /// Name of the stage that was busy longest: the one to make faster.
+    pub fn bottleneck(&self) -> &'static str {
+        let Self {
+            walk,
+            decode,
+            infer,
+            write,
+        } = self;
+        let mut longest = ("walk", walk.busy_seconds);
+        for (name, stage) in [("decode", decode), ("infer", infer), ("write", write)] {
+            if stage.busy_seconds > longest.1 {
+                longest = (name, stage.busy_seconds);
+            }
+        }
+        longest.0
+    }
+}
+
+impl Summary {
+    pub(crate) fn new(labels: &[String]) -> Self {
+        let classes = labels
+            .iter()
+            .map(|label| ClassCount {
+                label: label.clone(),
+                count: 0,
+            })
+            .collect();
+        Self {
+            found: 0,
+            statuses: [0; Status::ALL.len()],
+            classes,
+            confidence_histogram: [0; 10],
+            skipped: Skipped::default(),
+            seconds: 0.0,
+            images_per_second: 0.0,
+            stages: Stages::default(),
+        }
+    }
+
+    pub(crate) fn count(&mut self, row: &Row) {
+        self.found += 1;
+        self.statuses[row.outcome.status() as usize] += 1;
+        if let Outcome::Labelled { best, .. } = &row.outcome
+            && let Some(first) = best.first()
+        {
+            self.classes[first.class].count += 1;
+            let tenth = (first.confidence * 10.0) as usize;
+            self.confidence_histogram[tenth.min(9)] += 1;
+        }
+    }
+
+    /// Rows with this status.
+    pub fn with_status(&self, status: Status) -> u64 {
+        self.statuses[status as usize]
+    }
+
+    /// Whether every file found was classified without complaint, and no file can have been missed.
+    pub fn is_all_ok(&self) -> bool {
+        self.with_status(Status::Ok) == self.found && self.skipped.unreadable_folders == 0
+    }
+}
+
+fn by_status<S: serde::Serializer>(
+    counts: &[u64; Status::ALL.len()],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let names = Status::ALL.iter().map(|status| status.as_str().to_owned());
+    names
+        .zip(counts.iter().map(|&count| Value::from(count)))
+        .collect::<Map<_, _>>()
+        .serialize(serializer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::rows::Candidate;
+    use crate::classify::walk::{SkipReason, Source};
+    use crate::decode::Fault;
+
+    fn row(outcome: Outcome) -> Row {
+        Row {
+            source: Source {
+                path: "x".into(),
+                shown: "x".into(),
+            },
+            outcome,
+        }
+    }
+
+    #[test]
+    fn the_numbers_add_up() {
+        let mut summary = Summary::new(&["a".into(), "b".into()]);
+        for (class, confidence) in [(1, 1.0), (1, 0.25), (0, 0.3)] {
+            summary.count(&row(Outcome::Labelled {
+                best: vec![Candidate { class, confidence }],
+                damage: None,
+            }));
+        }
+        assert!(summary.is_all_ok());
+        summary.count(&row(Outcome::Failed(Fault::new(Status::Vanished, "gone"))));
+        assert_eq!(summary.found, summary.statuses.iter().sum::<u64>());
+        assert_eq!(
+            summary
+                .classes
+                .iter()
+                .map(|class| class.count)
+                .collect::<Vec<_>>(),
+            [1, 2]
+        );
+        assert_eq!(summary.confidence_histogram, [0, 0, 1, 1, 0, 0, 0, 0, 0, 1]);
+        assert!(!summary.is_all_ok());
+        let json = serde_json::to_value(&summary).unwrap();
+        assert_eq!(
+            [&json["statuses"]["ok"], &json["statuses"]["vanished"]],
+            [3, 1]
+        );
+    }
+
+    #[test]
+    fn a_folder_that_could_not_be_read_is_not_all_ok() {
+        let mut summary = Summary::new(&[]);
+        summary.skipped.count(&SkipReason::BrokenLink);
+        assert!(summary.is_all_ok());
+        summary
+            .skipped
+            .count(&SkipReason::UnreadableFolder("no".into()));
+        assert!(!summary.is_all_ok());
+    }
+
+    #[test]
+    fn the_busiest_stage_is_the_bottleneck() {
+        let mut stages = Stages::default();
+        stages.infer.busy_seconds = 2.0;
+        stages.decode.busy_seconds = 1.0;
+        stages.write.blocked_seconds = 9.0;
+        assert_eq!(stages.bottleneck(), "infer");
+    }
+}

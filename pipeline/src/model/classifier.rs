@@ -1,0 +1,390 @@
+//! A model in an ONNX Runtime session: batches of bytes in, logits and probabilities out.
+//!
+//! Before a classifier is given out, the model's self-test has run on the very execution provider that was asked for.
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use ndarray::Array2;
+use ort::environment::Environment;
+use ort::ep;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::session::{Session, SessionOutputs};
+use ort::value::TensorRef;
+
+use super::file::ModelFile;
+use super::foreign::Layout;
+use super::interface::{Input, Interface, LOGITS, Outputs, PROBABILITIES};
+use super::metadata::SelfTest;
+use crate::decode::{self, Limits};
+use crate::preprocess::Preprocess;
+
+/// Where the model runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Device {
+    /// The processor.
+    Cpu,
+    /// The NVIDIA GPU of this number.
+    Cuda(u32),
+}
+
+impl std::fmt::Display for Device {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Cpu => formatter.write_str("cpu"),
+            Self::Cuda(number) => write!(formatter, "cuda:{number}"),
+        }
+    }
+}
+
+impl Device {
+    /// How far a logit of the self-test may be off, relative to the largest one (and to 1 where all are smaller). A GPU sums
+    /// in another order and at other precisions than the processor on which the figures were made.
+    fn tolerance(self) -> f32 {
+        match self {
+            Self::Cpu => 1e-3,
+            Self::Cuda(_) => 1e-2,
+        }
+    }
+}
+
+/// How a session runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionSettings {
+    /// Where the model runs; a device that cannot be used is an error, never replaced.
+    pub device: Device,
+    /// Threads of the session; 0 lets ONNX Runtime take one per core.
+    pub threads: usize,
+    /// Whether idle threads of the session spin: quicker alone, slower when decoding shares the cores.
+    pub spinning: bool,
+}
+
+/// A model ready to classify.
+pub struct Classifier {
+    session: Session,
+    interface: Interface,
+    labels: Vec<String>,
+    preprocess: Preprocess,
+    temperature: f32,
+    /// Input of a model that takes floats, kept between batches.
+    floats: Vec<f32>,
+}
+
+/// What a model says about some images, one row each.
+#[derive(Clone, Debug)]
+pub struct Predictions {
+    /// `[images, classes]`. For a foreign model that gives only probabilities, their logarithm.
+    pub logits: Array2<f32>,
+    /// `[images, classes]`.
+    pub probabilities: Array2<f32>,
+}
+
+impl Predictions {
+    /// Whether every number of a row is finite. Where not, the row is a failure and never a category.
+    pub fn is_finite(&self, image: usize) -> bool {
+        let finite = |values: &Array2<f32>| values.row(image).iter().all(|value| value.is_finite());
+        finite(&self.logits) && finite(&self.probabilities)
+    }
+}
+
+impl Classifier {
+    /// Creates the session and runs the model's self-test on it.
+    pub fn load(
+        environment: &Environment,
+        model: &ModelFile,
+        settings: &SessionSettings,
+    ) -> Result<Self> {
+        let session = session(environment, model.bytes(), settings)
+            .map_err(|error| anyhow!("{error}"))
+            .with_context(|| format!("{} cannot be run on {}", model.name(), settings.device))?;
+        let metadata = model.metadata();
+        let mut classifier = Self {
+            session,
+            interface: model.interface.clone(),
+            labels: metadata.labels.clone(),
+            preprocess: metadata.preprocess.clone(),
+            temperature: metadata.temperature,
+            floats: Vec::new(),
+        };
+        for (number, test) in metadata.self_test.iter().enumerate() {
+            classifier
+                .self_test(test, settings.device)
+                .with_context(|| {
+                    format!(
+                        "{} failed self-test {} of {}",
+                        model.name(),
+                        number + 1,
+                        metadata.self_test.len()
+                    )
+                })?;
+        }
+        Ok(classifier)
+    }
+
+    /// Class names in the order of the outputs.
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    /// How an image becomes a row of a batch.
+    pub fn preprocess(&self) -> &Preprocess {
+        &self.preprocess
+    }
+
+    /// Classifies the first `images` rows of a batch.
+    ///
+    /// `batch` is `[rows, H, W, C]`, row-major; all of it goes through the model, so that every run has the same shape, and the
+    /// rows after `images` are dropped from the result. A batch that is no whole number of rows, or has fewer than `images`, is
+    /// an error.
+    pub fn classify(&mut self, batch: &[u8], images: usize) -> Result<Predictions> {
+        let bytes = self.preprocess.bytes_per_image();
+        let rows = batch.len() / bytes;
+        ensure!(
+            batch.len() == rows * bytes,
+            "{} bytes are no whole number of images of {bytes} bytes",
+            batch.len()
+        );
+        ensure!(
+            images <= rows,
+            "{images} images do not fit into a batch of {rows}"
+        );
+        let classes = self.labels.len();
+        let (mut logits, mut probabilities) = (Vec::new(), Vec::new());
+        // A graph with a fixed batch dimension is run that many images at a time.
+        let step = self.interface.batch.unwrap_or(rows).max(1);
+        for start in (0..images).step_by(step) {
+            let wanted = step.min(images - start);
+            let part = match batch.get(start * bytes..(start + step) * bytes) {
+                Some(part) => self.run(part, step)?,
+                None => {
+                    let mut padded = vec![0; step * bytes];
+                    padded[..wanted * bytes]
+                        .copy_from_slice(&batch[start * bytes..(start + wanted) * bytes]);
+                    self.run(&padded, step)?
+                }
+            };
+            logits.extend(part.logits.iter().take(wanted * classes));
+            probabilities.extend(part.probabilities.iter().take(wanted * classes));
+        }
+        Ok(Predictions {
+            logits: Array2::from_shape_vec((images, classes), logits)?,
+            probabilities: Array2::from_shape_vec((images, classes), probabilities)?,
+        })
+    }
+
+    fn run(&mut self, pixels: &[u8], rows: usize) -> Result<Predictions> {
+        let (height, width) = (
+            self.preprocess.height as usize,
+            self.preprocess.width as usize,
+        );
+        let channels = self.preprocess.colour.channels();
+        let name = self.interface.input_name.as_str();
+        let outputs = match &self.interface.input {
+            Input::Bytes => {
+                let images = TensorRef::from_array_view(([rows, height, width, channels], pixels))?;
+                self.session.run(ort::inputs![name => images])?
+            }
+            Input::Floats {
+                layout,
+                scale,
+                mean,
+                std,
+            } => {
+                self.floats.resize(pixels.len(), 0.0);
+                let tables = tables(*scale, mean, std);
+                to_floats(pixels, height * width, &tables, *layout, &mut self.floats);
+                let shape = match layout {
+                    Layout::Nchw => [rows, channels, height, width],
+                    Layout::Nhwc => [rows, height, width, channels],
+                };
+                let images = TensorRef::from_array_view((shape, self.floats.as_slice()))?;
+                self.session.run(ort::inputs![name => images])?
+            }
+        };
+        let shape = (rows, self.labels.len());
+        match &self.interface.outputs {
+            Outputs::Both => Ok(Predictions {
+                logits: matrix(&outputs, LOGITS, shape)?,
+                probabilities: matrix(&outputs, PROBABILITIES, shape)?,
+            }),
+            Outputs::Logits(name) => {
+                let logits = matrix(&outputs, name, shape)?;
+                let probabilities = softmax(&logits, self.temperature);
+                Ok(Predictions {
+                    logits,
+                    probabilities,
+                })
+            }
+            Outputs::Probabilities(name) => {
+                let probabilities = matrix(&outputs, name, shape)?;
+                // Zero is a legal probability and has to stay finite.
+                let logits =
+                    probabilities.mapv(|probability| probability.max(f32::MIN_POSITIVE).ln());
+                Ok(Predictions {
+                    logits,
+                    probabilities,
+                })
+            }
+        }
+    }
+
+    fn self_test(&mut self, test: &SelfTest, device: Device) -> Result<()> {
+        let image = BASE64_STANDARD
+            .decode(&test.image)
+            .context("its image is not base64")?;
+        let mut pixels = vec![0; self.preprocess.bytes_per_image()];
+        decode::decode_bytes(&image, &self.preprocess, &Limits::default(), &mut pixels)?;
+        let predictions = self.classify(&pixels, 1)?;
+        let tolerance = device.tolerance()
+            * test
+                .logits
+                .iter()
+                .fold(1.0, |largest, logit| f32::max(largest, logit.abs()));
+        for (class, (&got, &expected)) in predictions
+            .logits
+            .row(0)
+            .iter()
+            .zip(&test.logits)
+            .enumerate()
+        {
+            // Written so that a result that is not a number fails too.
+            if (got - expected).abs() <= tolerance {
+                continue;
+            }
+            bail!(
+                "on {device}, class {class} ({:?}) has the logit {got}, expected {expected} (tolerance {tolerance}): this \
+                 device or ONNX Runtime library computes the model wrongly",
+                self.labels[class]
+            );
+        }
+        Ok(())
+    }
+}
+
+fn session(
+    environment: &Environment,
+    model: &[u8],
+    settings: &SessionSettings,
+) -> ort::Result<Session> {
+    let mut builder = Session::builder(environment)?
+        .with_optimization_level(GraphOptimizationLevel::All)?
+        .with_intra_threads(settings.threads)?
+        .with_intra_op_spinning(settings.spinning)?;
+    if let Device::Cuda(number) = settings.device {
+        let cuda = ep::CUDA::default().with_device_id(i32::try_from(number).unwrap_or(i32::MAX));
+        builder = builder.with_execution_providers([cuda.build().error_on_failure()])?;
+    }
+    builder.commit_from_memory(model)
+}
+
+/// Takes an output, which has to be float32 `[rows, classes]`.
+fn matrix(
+    outputs: &SessionOutputs<'_>,
+    name: &str,
+    (rows, classes): (usize, usize),
+) -> Result<Array2<f32>> {
+    let output = outputs
+        .get(name)
+        .with_context(|| format!("the model gave no output {name:?}"))?;
+    let (shape, values) = output.try_extract_tensor::<f32>()?;
+    ensure!(
+        shape.iter().copied().eq([rows as i64, classes as i64]),
+        "the model gave {name:?} the shape {shape:?}, expected [{rows}, {classes}]"
+    );
+    Ok(Array2::from_shape_vec((rows, classes), values.to_vec())?)
+}
+
+/// What each byte value becomes, per channel.
+fn tables(scale: f32, mean: &[f32], std: &[f32]) -> Vec<[f32; 256]> {
+    let table =
+        |(mean, std): (&f32, &f32)| std::array::from_fn(|byte| (byte as f32 * scale - mean) / std);
+    mean.iter().zip(std).map(table).collect()
+}
+
+/// `pixels` is `[N, pixels_per_image, C]`; `floats`, of the same length, gets the layout asked for.
+fn to_floats(
+    pixels: &[u8],
+    pixels_per_image: usize,
+    tables: &[[f32; 256]],
+    layout: Layout,
+    floats: &mut [f32],
+) {
+    let channels = tables.len();
+    let length = pixels_per_image * channels;
+    for (image, target) in pixels
+        .chunks_exact(length)
+        .zip(floats.chunks_exact_mut(length))
+    {
+        for (place, pixel) in image.chunks_exact(channels).enumerate() {
+            for (channel, &byte) in pixel.iter().enumerate() {
+                let index = match layout {
+                    Layout::Nchw => channel * pixels_per_image + place,
+                    Layout::Nhwc => place * channels + channel,
+                };
+                target[index] = tables[channel][usize::from(byte)];
+            }
+        }
+    }
+}
+
+/// Softmax of each row divided by the temperature; the largest is subtracted first, so that nothing overflows.
+fn softmax(logits: &Array2<f32>, temperature: f32) -> Array2<f32> {
+    let mut result = logits / temperature;
+    for mut row in result.rows_mut() {
+        let largest = row.fold(f32::NEG_INFINITY, |largest, &value| largest.max(value));
+        row.mapv_inplace(|value| (value - largest).exp());
+        let sum = row.sum();
+        row /= sum;
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::array;
+
+    use super::*;
+
+    #[test]
+    fn softmax_adds_up_and_does_not_overflow() {
+        let result = softmax(&array![[1000.0, 1000.0], [0.0, 3f32.ln()]], 1.0);
+        assert!(
+            (&result - &array![[0.5, 0.5], [0.25, 0.75]])
+                .iter()
+                .all(|gap| gap.abs() < 1e-6)
+        );
+        assert_eq!(
+            softmax(&array![[0.0, 2.0]], 2.0),
+            softmax(&array![[0.0, 1.0]], 1.0)
+        );
+        assert!(
+            softmax(&array![[f32::NAN, 1.0]], 1.0)
+                .iter()
+                .all(|value| value.is_nan())
+        );
+    }
+
+    #[test]
+    fn floats_are_scaled_per_channel_and_laid_out_as_asked() {
+        // Two pixels of an image with three channels.
+        let tables = tables(0.5, &[0.0, 1.0, 2.0], &[1.0, 2.0, 4.0]);
+        let mut floats = vec![0.0; 6];
+        to_floats(&[2, 4, 6, 8, 10, 12], 2, &tables, Layout::Nhwc, &mut floats);
+        assert_eq!(floats, [1.0, 0.5, 0.25, 4.0, 2.0, 1.0]);
+        to_floats(&[2, 4, 6, 8, 10, 12], 2, &tables, Layout::Nchw, &mut floats);
+        assert_eq!(floats, [1.0, 4.0, 0.5, 2.0, 0.25, 1.0]);
+    }
+
+    #[test]
+    fn one_number_that_is_not_finite_spoils_only_its_row() {
+        let logits = array![[1.0, f32::INFINITY], [0.0, 1.0]];
+        let predictions = Predictions {
+            logits,
+            probabilities: array![[0.5, 0.5], [0.5, 0.5]],
+        };
+        assert_eq!(
+            [predictions.is_finite(0), predictions.is_finite(1)],
+            [false, true]
+        );
+    }
+}

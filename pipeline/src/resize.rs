@@ -1,0 +1,279 @@
+//! Fits 8-bit pixels of any shape into the model's input shape, as the preprocessing contract says.
+//!
+//! Every filter is area-correct when it shrinks. Pixels that have the right shape already are copied, byte for byte.
+
+use std::cell::RefCell;
+
+use anyhow::{Context as _, Result, ensure};
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+
+use crate::decode::luma;
+use crate::preprocess::{Colour, Filter, Fit, Preprocess};
+
+thread_local! {
+    // The resizer keeps its intermediate rows between images.
+    static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
+}
+
+/// Fits an image of `height × width` pixels, in the contract's colour, into `out`.
+///
+/// `pixels` is `[height, width, C]` and `out` is `[preprocess.height, preprocess.width, C]`, both row-major. Lengths that do
+/// not agree with the shapes, and empty images, are errors.
+pub fn fit(
+    pixels: &[u8],
+    height: u32,
+    width: u32,
+    preprocess: &Preprocess,
+    out: &mut [u8],
+) -> Result<()> {
+    let channels = preprocess.colour.channels();
+    ensure!(
+        height > 0 && width > 0,
+        "an image of {width}×{height} pixels cannot be resized"
+    );
+    ensure!(
+        pixels.len() == height as usize * width as usize * channels,
+        "{} bytes are not {height}×{width}×{channels} pixels",
+        pixels.len()
+    );
+    ensure!(
+        out.len() == preprocess.bytes_per_image(),
+        "{} bytes have no room for {}×{}×{channels} pixels",
+        out.len(),
+        preprocess.height,
+        preprocess.width
+    );
+    if (height, width) == (preprocess.height, preprocess.width) {
+        out.copy_from_slice(pixels);
+        return Ok(());
+    }
+    let source = ImageRef::new(width, height, pixels, pixel_type(preprocess.colour))?;
+    let options = ResizeOptions::new()
+        .resize_alg(algorithm(preprocess.filter))
+        .use_alpha(false);
+    match preprocess.fit {
+        Fit::Stretch => scale(&source, preprocess.height, preprocess.width, &options, out),
+        Fit::Crop => {
+            let middle = options.fit_into_destination(None);
+            scale(&source, preprocess.height, preprocess.width, &middle, out)
+        }
+        Fit::Pad => {
+            let (inner_height, inner_width) =
+                inside(height, width, preprocess.height, preprocess.width);
+            let mut inner = vec![0; inner_height as usize * inner_width as usize * channels];
+            scale(&source, inner_height, inner_width, &options, &mut inner)?;
+            fill(out, preprocess);
+            paste(&inner, inner_height, inner_width, preprocess, out);
+            Ok(())
+        }
+    }
+}
+
+fn scale(
+    source: &ImageRef<'_>,
+    height: u32,
+    width: u32,
+    options: &ResizeOptions,
+    out: &mut [u8],
+) -> Result<()> {
+    let mut target = Image::from_slice_u8(width, height, out, source.pixel_type())?;
+    RESIZER
+        .with_borrow_mut(|resizer| resizer.resize(source, &mut target, options))
+        .context("could not be resized")
+}
+
+/// The largest shape of the source's proportions inside the target, each side at least one pixel.
+fn inside(height: u32, width: u32, target_height: u32, target_width: u32) -> (u32, u32) {
+    let ratio = f64::min(
+        f64::from(target_height) / f64::from(height),
+        f64::from(target_width) / f64::from(width),
+    );
+    let side =
+        |length: u32, limit: u32| ((f64::from(length) * ratio).round() as u32).clamp(1, limit);
+    (side(height, target_height), side(width, target_width))
+}
+
+fn fill(out: &mut [u8], preprocess: &Preprocess) {
+    match preprocess.colour {
+        Colour::Grey => out.fill(luma(preprocess.background)),
+        Colour::Rgb => out.as_chunks_mut::<3>().0.fill(preprocess.background),
+    }
+}
+
+/// Puts the scaled image in the middle; an odd remainder goes to the bottom and the right.
+fn paste(
+    inner: &[u8],
+    inner_height: u32,
+    inner_width: u32,
+    preprocess: &Preprocess,
+    out: &mut [u8],
+) {
+    let channels = preprocess.colour.channels();
+    let top = (preprocess.height - inner_height) as usize / 2;
+    let left = (preprocess.width - inner_width) as usize / 2;
+    let (inner_row, out_row) = (
+        inner_width as usize * channels,
+        preprocess.width as usize * channels,
+    );
+    for (row, target) in inner
+        .chunks_exact(inner_row)
+        .zip(out.chunks_exact_mut(out_row).skip(top))
+    {
+        target[left * channels..][..inner_row].copy_from_slice(row);
+    }
+}
+
+fn pixel_type(colour: Colour) -> PixelType {
+    match colour {
+        Colour::Grey => PixelType::U8,
+        Colour::Rgb => PixelType::U8x3,
+    }
+}
+
+fn algorithm(filter: Filter) -> ResizeAlg {
+    ResizeAlg::Convolution(match filter {
+        Filter::Bilinear => FilterType::Bilinear,
+        Filter::Box => FilterType::Box,
+        Filter::CatmullRom => FilterType::CatmullRom,
+        Filter::Lanczos3 => FilterType::Lanczos3,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHITE: [u8; 3] = [255; 3];
+    const RED: [u8; 3] = [255, 0, 0];
+    const GREEN: [u8; 3] = [0, 255, 0];
+    const BLUE: [u8; 3] = [0, 0, 255];
+    const BLACK: [u8; 3] = [0; 3];
+
+    /// `height × width` pixels whose four quarters are red, green (right), blue (below) and black.
+    fn quarters(height: usize, width: usize) -> Vec<u8> {
+        (0..height * width)
+            .flat_map(
+                |pixel| match (pixel / width < height / 2, pixel % width < width / 2) {
+                    (true, true) => RED,
+                    (true, false) => GREEN,
+                    (false, true) => BLUE,
+                    (false, false) => BLACK,
+                },
+            )
+            .collect()
+    }
+
+    fn fitted(
+        height: u32,
+        width: u32,
+        fit: Fit,
+        target_height: u32,
+        target_width: u32,
+    ) -> Vec<[u8; 3]> {
+        let preprocess = Preprocess {
+            fit,
+            ..Preprocess::stretch(target_height, target_width, Colour::Rgb)
+        };
+        let mut out = vec![7; preprocess.bytes_per_image()];
+        super::fit(
+            &quarters(height as usize, width as usize),
+            height,
+            width,
+            &preprocess,
+            &mut out,
+        )
+        .unwrap();
+        out.as_chunks::<3>().0.to_vec()
+    }
+
+    #[test]
+    fn the_same_shape_is_copied_byte_for_byte() {
+        let pixels: Vec<u8> = (0..=255).cycle().take(5 * 3).collect();
+        for fit in [Fit::Stretch, Fit::Pad, Fit::Crop] {
+            let preprocess = Preprocess {
+                fit,
+                ..Preprocess::stretch(5, 3, Colour::Grey)
+            };
+            let mut out = vec![0; 15];
+            super::fit(&pixels, 5, 3, &preprocess, &mut out).unwrap();
+            assert_eq!(out, pixels);
+        }
+    }
+
+    #[test]
+    fn stretch_keeps_every_corner_in_its_place() {
+        // 20 high, 60 wide, into 4 high, 6 wide.
+        let out = fitted(20, 60, Fit::Stretch, 4, 6);
+        assert_eq!(
+            [out[0], out[5], out[18], out[23]],
+            [RED, GREEN, BLUE, BLACK]
+        );
+    }
+
+    #[test]
+    fn crop_keeps_the_middle() {
+        // Of 60 columns the middle 20 are kept: the border between left and right stays in the middle.
+        let out = fitted(20, 60, Fit::Crop, 4, 4);
+        assert_eq!(
+            [out[0], out[3], out[12], out[15]],
+            [RED, GREEN, BLUE, BLACK]
+        );
+        let out = fitted(60, 20, Fit::Crop, 4, 4);
+        assert_eq!(
+            [out[0], out[3], out[12], out[15]],
+            [RED, GREEN, BLUE, BLACK]
+        );
+    }
+
+    #[test]
+    fn pad_keeps_everything_and_fills_the_rest() {
+        // 20×60 becomes 4×12, with four rows of background above and below.
+        let out = fitted(20, 60, Fit::Pad, 12, 12);
+        assert!(
+            out[..48]
+                .iter()
+                .chain(&out[96..])
+                .all(|&pixel| pixel == WHITE)
+        );
+        assert_eq!(
+            [out[48], out[59], out[84], out[95]],
+            [RED, GREEN, BLUE, BLACK]
+        );
+        // A needle still leaves a line.
+        let out = fitted(1000, 2, Fit::Pad, 6, 6);
+        assert_eq!(out.iter().filter(|&&pixel| pixel != WHITE).count(), 6);
+    }
+
+    #[test]
+    fn shrinking_averages_over_the_area() {
+        let stripes: Vec<u8> = (0..64 * 64)
+            .map(|pixel| if pixel % 2 == 0 { 0 } else { 200 })
+            .collect();
+        for filter in [
+            Filter::Bilinear,
+            Filter::Box,
+            Filter::CatmullRom,
+            Filter::Lanczos3,
+        ] {
+            let preprocess = Preprocess {
+                filter,
+                ..Preprocess::stretch(4, 4, Colour::Grey)
+            };
+            let mut out = vec![0; 16];
+            fit(&stripes, 64, 64, &preprocess, &mut out).unwrap();
+            assert!(
+                out.iter().all(|&value| value.abs_diff(100) <= 2),
+                "{filter:?}: {out:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn lengths_that_do_not_fit_the_shape_are_errors() {
+        let preprocess = Preprocess::stretch(2, 2, Colour::Grey);
+        assert!(fit(&[0; 5], 2, 3, &preprocess, &mut [0; 4]).is_err());
+        assert!(fit(&[0; 6], 2, 3, &preprocess, &mut [0; 5]).is_err());
+        assert!(fit(&[], 0, 3, &preprocess, &mut [0; 4]).is_err());
+    }
+}
