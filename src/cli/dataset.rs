@@ -136,6 +136,7 @@ fn write_out(
     output: &OutputArgs,
     global: &GlobalArgs,
 ) -> Result<ExitCode> {
+    export::ensure_free(&output.out)?;
     let dataset = load(source, &load_settings(shape, global)?)?;
     warn_of_skipped(&dataset);
     let format = match output.format {
