@@ -1,14 +1,13 @@
 //! `catalog dataset`: get, look at and convert data sets.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use pipeline::preprocess::Colour;
 
-use super::GlobalArgs;
+use super::{GlobalArgs, print};
 use crate::dataset::export::{self, Format};
 use crate::dataset::{Dataset, LoadSettings, Part, Purpose, Source, contact_sheet, load};
 
@@ -116,17 +115,18 @@ enum ColourArg {
 /// When the data set cannot be loaded or the output cannot be written.
 pub fn run(args: &DatasetArgs, global: &GlobalArgs) -> Result<ExitCode> {
     match &args.command {
-        DatasetCommand::FashionMnist(FashionMnistArgs { output }) => write_out(
+        DatasetCommand::FashionMnist(args) => write_out(
             &Source::FashionMnist,
             &ShapeArgs::default(),
-            output,
+            &args.output,
             global,
         ),
-        DatasetCommand::Export(ExportArgs {
-            data,
-            output,
-            shape,
-        }) => write_out(&Source::detect(data)?, shape, output, global),
+        DatasetCommand::Export(args) => write_out(
+            &Source::detect(&args.data)?,
+            &args.shape,
+            &args.output,
+            global,
+        ),
         DatasetCommand::Show(args) => show(args, global),
     }
 }
@@ -137,6 +137,7 @@ fn write_out(
     output: &OutputArgs,
     global: &GlobalArgs,
 ) -> Result<ExitCode> {
+    export::ensure_free(&output.out)?;
     let dataset = load(source, &load_settings(shape, Purpose::Evaluation, global)?)?;
     warn_of_skipped(&dataset);
     let format = match output.format {
@@ -271,17 +272,6 @@ fn aligned(rows: &[Vec<String>]) -> String {
         text += "\n";
     }
     text
-}
-
-/// Writes a result to stdout; a reader that has seen enough (`| head`) is no error.
-fn print(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(error).context("stdout cannot be written")
-        }
-        _ => Ok(()),
-    }
 }
 
 /// `SIDE` or `WIDTHxHEIGHT` as (height, width).

@@ -48,14 +48,6 @@ pub struct GlobalArgs {
 }
 
 impl GlobalArgs {
-    /// Folder for fetched libraries and data sets.
-    fn cache_folder(&self) -> Result<PathBuf> {
-        let given = self.cache.clone();
-        given
-            .filter(|path| !path.as_os_str().is_empty())
-            .map_or_else(default_cache, Ok)
-    }
-
     /// Where to look for ONNX Runtime, as these options say.
     fn runtime_settings(&self) -> Result<RuntimeSettings> {
         Ok(RuntimeSettings {
@@ -66,6 +58,14 @@ impl GlobalArgs {
             cache: self.cache_folder()?,
             offline: self.offline,
         })
+    }
+
+    /// The program's cache folder, as these options say.
+    fn cache_folder(&self) -> Result<PathBuf> {
+        self.cache
+            .clone()
+            .filter(|path| !path.as_os_str().is_empty())
+            .map_or_else(default_cache, Ok)
     }
 }
 

@@ -39,19 +39,7 @@ pub fn export(
     format: Format,
     limit: Option<usize>,
 ) -> Result<usize> {
-    if let Ok(mut entries) = out.read_dir() {
-        ensure!(
-            entries.next().is_none(),
-            "{}: the folder is not empty: choose another one or empty it",
-            out.display()
-        );
-    } else {
-        ensure!(
-            !out.exists(),
-            "{}: exists and is not a folder",
-            out.display()
-        );
-    }
+    ensure_free(out)?;
     let name = out
         .file_name()
         .with_context(|| format!("{}: not a name for a new folder", out.display()))?;
@@ -88,6 +76,27 @@ pub fn export(
         )
     })?;
     Ok(chosen.iter().map(|(_, _, indices)| indices.len()).sum())
+}
+
+/// Refuses an output folder with something in it; worth asking before the data set is loaded.
+///
+/// # Errors
+/// When `out` is a folder that is not empty, or no folder at all.
+pub fn ensure_free(out: &Path) -> Result<()> {
+    if let Ok(mut entries) = out.read_dir() {
+        ensure!(
+            entries.next().is_none(),
+            "{}: the folder is not empty: choose another one or empty it",
+            out.display()
+        );
+    } else {
+        ensure!(
+            !out.exists(),
+            "{}: exists and is not a folder",
+            out.display()
+        );
+    }
+    Ok(())
 }
 
 /// Indices of at most `limit` images, ascending: the first of each class, then the second of each, and so on.

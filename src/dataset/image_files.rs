@@ -3,10 +3,12 @@
 //! Decoding and resizing are the pipeline's, the very code classification runs; here is only what surrounds it.
 
 use std::collections::BTreeMap;
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use image::{ColorType, ImageDecoder, ImageReader};
+use pipeline::decode::{Decoded, Fault, Limits, decode_file};
 use pipeline::preprocess::{Colour, Preprocess};
 use rayon::prelude::*;
 
@@ -106,21 +108,27 @@ fn decode_all(files: Vec<LabelledFile>, preprocess: &Preprocess) -> Result<(Spli
         preprocess.height,
         preprocess.width
     );
-    let failures: Vec<Option<String>> = files
+    let limits = Limits::default();
+    let outcomes: Vec<Result<Decoded, Fault>> = files
         .par_iter()
         .zip(pixels.par_chunks_exact_mut(image_size))
-        .map(|(file, out)| decode_into(&file.path, preprocess, out).err())
+        .map(|(file, out)| decode_file(&file.path, preprocess, &limits, out))
         .collect();
 
     let mut split = Split::default();
     let mut skipped = Vec::new();
-    for (index, (file, failure)) in files.into_iter().zip(failures).enumerate() {
-        match failure {
-            Some(reason) => skipped.push(Skipped {
+    let mut damaged = 0;
+    for (index, (file, outcome)) in files.into_iter().zip(outcomes).enumerate() {
+        match outcome {
+            Err(fault) => skipped.push(Skipped {
                 path: file.source,
-                reason,
+                reason: fault.to_string(),
             }),
-            None => {
+            Ok(decoded) => {
+                if let Some(note) = decoded.note {
+                    damaged += 1;
+                    tracing::debug!("{}: {note}", file.source);
+                }
                 // Close the gaps that failed files left.
                 pixels.copy_within(
                     index * image_size..(index + 1) * image_size,
@@ -130,6 +138,11 @@ fn decode_all(files: Vec<LabelledFile>, preprocess: &Preprocess) -> Result<(Spli
                 split.sources.push(file.source);
             }
         }
+    }
+    if damaged > 0 {
+        tracing::warn!(
+            "{damaged} images are damaged and used as far as they go, as classification does"
+        );
     }
     pixels.truncate(split.len() * image_size);
     split.pixels = pixels;
@@ -181,37 +194,26 @@ fn own_size(sample: &[Header]) -> Option<(u32, u32)> {
 
 /// Size and colour as stored; `None` for what is no image, which decoding reports later.
 fn read_header(path: &Path) -> Option<Header> {
-    let reader = ImageReader::open(path).ok()?.with_guessed_format().ok()?;
-    let decoder = reader.into_decoder().ok()?;
-    let (width, height) = decoder.dimensions();
-    let is_grey = matches!(
-        decoder.color_type(),
-        ColorType::L8 | ColorType::L16 | ColorType::La8 | ColorType::La16
-    );
-    Some(Header {
-        height,
-        width,
-        is_grey,
-    })
-}
-
-/// Decodes one file into `[H, W, C]` bytes, or says why not.
-fn decode_into(path: &Path, preprocess: &Preprocess, out: &mut [u8]) -> Result<(), String> {
-    // Replaced by `pipeline::decode::decode_file(path, preprocess, &Limits::default(), out)` as soon as it is there.
-    let reader = ImageReader::open(path)
-        .and_then(ImageReader::with_guessed_format)
-        .map_err(|error| error.to_string())?;
-    let image = reader.decode().map_err(|error| error.to_string())?;
-    let image = image.resize_exact(
-        preprocess.width,
-        preprocess.height,
-        image::imageops::FilterType::Triangle,
-    );
-    match preprocess.colour {
-        Colour::Grey => out.copy_from_slice(&image.into_luma8()),
-        Colour::Rgb => out.copy_from_slice(&image.into_rgb8()),
+    // A FIFO would block for ever when opened.
+    if !path.metadata().ok()?.is_file() {
+        return None;
     }
-    Ok(())
+    // Decoders panic on some files; decoding proper reports those.
+    catch_unwind(|| {
+        let reader = ImageReader::open(path).ok()?.with_guessed_format().ok()?;
+        let decoder = reader.into_decoder().ok()?;
+        let (width, height) = decoder.dimensions();
+        let is_grey = matches!(
+            decoder.color_type(),
+            ColorType::L8 | ColorType::L16 | ColorType::La8 | ColorType::La16
+        );
+        Some(Header {
+            height,
+            width,
+            is_grey,
+        })
+    })
+    .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -27,11 +27,12 @@ pub(super) fn list(manifest: &Path) -> Result<Listing> {
     let content = File::open(manifest)
         .with_context(|| format!("{}: cannot be opened", manifest.display()))?;
     let folder = manifest.parent().unwrap_or(Path::new(""));
-    let name = manifest
-        .file_stem()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
+    // `manifest` says nothing; then the folder's name does.
+    let named_by = match (manifest.file_stem(), folder.file_name()) {
+        (Some(stem), Some(folder)) if stem == "manifest" => folder,
+        (stem, _) => stem.unwrap_or_default(),
+    };
+    let name = named_by.to_string_lossy().into_owned();
     parse(content, folder, name).with_context(|| manifest.display().to_string())
 }
 

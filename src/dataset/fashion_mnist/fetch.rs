@@ -39,8 +39,11 @@ pub(super) fn fetch(installed: &Path) -> Result<[Option<Numbered>; 3]> {
     let lock_file = datasets.join(".fashion-mnist.lock");
     let lock = File::create(&lock_file)
         .with_context(|| format!("{}: cannot be made", lock_file.display()))?;
-    lock.lock()
-        .with_context(|| format!("{}: cannot be locked", lock_file.display()))?;
+    if lock.try_lock().is_err() {
+        tracing::info!("waiting for another process that is fetching fashion-mnist");
+        lock.lock()
+            .with_context(|| format!("{}: cannot be locked", lock_file.display()))?;
+    }
 
     // Another process may have installed it while this one waited for the lock.
     if let Ok(parts) = read_verified(installed) {
@@ -107,6 +110,9 @@ fn from_debian(work: &Path, package_lists: &Path) -> Result<PathBuf> {
             .current_dir(work))
     };
     if let Err(error) = download(&[]) {
+        if is_not_installed(&error) {
+            return Err(error);
+        }
         tracing::debug!("with the machine's package lists: {error:#}");
         let (lists, cache) = (package_lists.join("lists"), package_lists.join("cache"));
         for folder in [lists.join("partial"), cache.join("archives/partial")] {
