@@ -1,5 +1,6 @@
 //! The command line: argv becomes a clap struct, a clap struct becomes domain values, and nothing past this module sees a flag.
 
+mod classify;
 mod logging;
 mod runtime;
 
@@ -65,6 +66,7 @@ impl GlobalArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Classify(classify::ClassifyArgs),
     Runtime(runtime::RuntimeArgs),
 }
 
@@ -73,6 +75,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     logging::start(&cli.global);
     let outcome = match &cli.command {
+        Command::Classify(arguments) => classify::run(arguments, &cli.global),
         Command::Runtime(arguments) => runtime::run(arguments, &cli.global),
     };
     outcome.unwrap_or_else(|error| {
