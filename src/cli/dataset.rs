@@ -168,7 +168,11 @@ fn show(args: &ShowArgs, global: &GlobalArgs) -> Result<ExitCode> {
 }
 
 /// How to load a data set, as the options say.
-pub(super) fn load_settings(shape: &ShapeArgs, purpose: Purpose, global: &GlobalArgs) -> Result<LoadSettings> {
+pub(super) fn load_settings(
+    shape: &ShapeArgs,
+    purpose: Purpose,
+    global: &GlobalArgs,
+) -> Result<LoadSettings> {
     let colour = shape.colour.map(|colour| match colour {
         ColourArg::Grey => Colour::Grey,
         ColourArg::Rgb => Colour::Rgb,

@@ -1,5 +1,6 @@
 //! The command line: argv becomes a clap struct, a clap struct becomes domain values, and nothing past this module sees a flag.
 
+mod classify;
 mod dataset;
 mod logging;
 mod runtime;
@@ -72,6 +73,7 @@ impl GlobalArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     Train(Box<train::TrainArgs>),
+    Classify(classify::ClassifyArgs),
     Dataset(dataset::DatasetArgs),
     Runtime(runtime::RuntimeArgs),
 }
@@ -82,6 +84,7 @@ pub fn main() -> ExitCode {
     logging::start(&cli.global);
     let outcome = match &cli.command {
         Command::Train(arguments) => train::run(arguments, &cli.global),
+        Command::Classify(arguments) => classify::run(arguments, &cli.global),
         Command::Dataset(arguments) => dataset::run(arguments, &cli.global),
         Command::Runtime(arguments) => runtime::run(arguments, &cli.global),
     };

@@ -29,10 +29,12 @@ const MODEL_FILE: &str = "model.onnx";
 
 /// Train a network on a data set and export one self-describing ONNX file
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  catalog train fashion-mnist --out models/fashion\n  \
+#[command(
+    after_help = "Examples:\n  catalog train fashion-mnist --out models/fashion\n  \
     catalog train photos --out models/shop --size 64 --epochs 30\n  \
     catalog train fashion-mnist --out models/study --network seed --optimizer adamw --epochs 10\n\n\
-    The folder gets model.onnx, history.csv and options.json; --config takes the latter back.")]
+    The folder gets model.onnx, history.csv and options.json; --config takes the latter back."
+)]
 pub struct TrainArgs {
     /// `fashion-mnist`, a folder of class folders or of IDX files, a 785-column CSV, or a CSV with the columns path and label
     #[arg(value_name = "DATA")]
@@ -184,11 +186,13 @@ struct AugmentArgs {
 pub(super) fn run(args: &TrainArgs, global: &GlobalArgs) -> Result<ExitCode> {
     let options = args.options()?;
     options.validate()?;
-    fs::create_dir_all(&args.out).with_context(|| format!("cannot make the folder {}", args.out.display()))?;
+    fs::create_dir_all(&args.out)
+        .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
     let source = Source::detect(&args.data)?;
     let runtime = runtime::load(&global.runtime_settings()?, Need::Training)?;
     let settings = load_settings(&args.shape, Purpose::Training, global)?;
-    let dataset = dataset::load(&source, &settings)?.with_validation(options.validation_fraction, options.seed)?;
+    let dataset = dataset::load(&source, &settings)?
+        .with_validation(options.validation_fraction, options.seed)?;
     warn_of_skipped(&dataset);
 
     let stop = stop_on_signals()?;
@@ -196,8 +200,20 @@ pub(super) fn run(args: &TrainArgs, global: &GlobalArgs) -> Result<ExitCode> {
         true => Renderer::quiet(),
         false => Renderer::for_stderr(),
     };
-    let trained = train(&dataset, &options, &runtime.environment, &stop, &mut |event| renderer.render(event))?;
-    let exported = export(&dataset, &options, &trained, &runtime.environment, &runtime.version)?;
+    let trained = train(
+        &dataset,
+        &options,
+        &runtime.environment,
+        &stop,
+        &mut |event| renderer.render(event),
+    )?;
+    let exported = export(
+        &dataset,
+        &options,
+        &trained,
+        &runtime.environment,
+        &runtime.version,
+    )?;
     save(&args.out, &trained, &exported)?;
     tracing::info!(
         "exported {}: {:.2} MB, logits within {:.1e} of the training session's on {} held-out images",
@@ -226,7 +242,9 @@ fn stop_on_signals() -> Result<Arc<AtomicBool>> {
         if seen.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        tracing::warn!("stopping after this step with the best model so far; once more to stop at once");
+        tracing::warn!(
+            "stopping after this step with the best model so far; once more to stop at once"
+        );
     })
     .context("cannot listen to signals")?;
     Ok(stop)
@@ -261,9 +279,11 @@ impl TrainArgs {
         let mut options = match &self.config {
             None => TrainOptions::default(),
             Some(path) => {
-                let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-                serde_json::from_str(&text)
-                    .with_context(|| format!("{}: not the options of a training run", path.display()))?
+                let text = fs::read_to_string(path)
+                    .with_context(|| format!("cannot read {}", path.display()))?;
+                serde_json::from_str(&text).with_context(|| {
+                    format!("{}: not the options of a training run", path.display())
+                })?
             }
         };
         self.network.apply(&mut options)?;
@@ -303,7 +323,9 @@ impl NetworkArgs {
             }
             Architecture::Resnet(resnet) => {
                 ensure!(
-                    self.filters.is_none() && self.dense_units.is_none() && self.batch_norm.is_none(),
+                    self.filters.is_none()
+                        && self.dense_units.is_none()
+                        && self.batch_norm.is_none(),
                     "--filters, --dense-units and --batch-norm belong to --network seed"
                 );
                 set(&mut resnet.stem, &self.stem);
@@ -352,14 +374,18 @@ impl FitArgs {
         }
         match (&mut options.optimizer.optimizer, self.momentum) {
             (Optimizer::Sgd { momentum }, Some(given)) => *momentum = given,
-            (Optimizer::AdamW { .. }, Some(_)) => anyhow::bail!("--momentum belongs to --optimizer sgd"),
+            (Optimizer::AdamW { .. }, Some(_)) => {
+                anyhow::bail!("--momentum belongs to --optimizer sgd")
+            }
             (_, None) => {}
         }
         Ok(())
     }
 
     fn apply_schedule(&self, options: &mut TrainOptions) {
-        let peak = self.learning_rate.unwrap_or_else(|| options.schedule.peak());
+        let peak = self
+            .learning_rate
+            .unwrap_or_else(|| options.schedule.peak());
         options.schedule = match self.schedule {
             Some(ScheduleName::OneCycle) => Schedule::one_cycle(peak),
             Some(ScheduleName::Cosine) => Schedule::cosine(peak),
@@ -368,9 +394,15 @@ impl FitArgs {
         };
         if let Some(share) = self.warmup {
             match &mut options.schedule {
-                Schedule::OneCycle { warmup_fraction, .. }
-                | Schedule::Cosine { warmup_fraction, .. }
-                | Schedule::Constant { warmup_fraction, .. } => *warmup_fraction = share,
+                Schedule::OneCycle {
+                    warmup_fraction, ..
+                }
+                | Schedule::Cosine {
+                    warmup_fraction, ..
+                }
+                | Schedule::Constant {
+                    warmup_fraction, ..
+                } => *warmup_fraction = share,
             }
         }
     }
@@ -379,7 +411,9 @@ impl FitArgs {
 fn with_peak(schedule: Schedule, rate: f32) -> Schedule {
     let mut schedule = schedule;
     match &mut schedule {
-        Schedule::OneCycle { peak, .. } | Schedule::Cosine { peak, .. } | Schedule::Constant { peak, .. } => *peak = rate,
+        Schedule::OneCycle { peak, .. }
+        | Schedule::Cosine { peak, .. }
+        | Schedule::Constant { peak, .. } => *peak = rate,
     }
     schedule
 }

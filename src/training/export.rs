@@ -7,7 +7,9 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use ort::environment::Environment;
-use pipeline::model::{Classifier, Device, FORMAT_VERSION, Metadata, ModelFile, SelfTest, SessionSettings, seal};
+use pipeline::model::{
+    Classifier, Device, FORMAT_VERSION, Metadata, ModelFile, SelfTest, SessionSettings, seal,
+};
 use pipeline::preprocess::{Colour, Preprocess};
 use serde::{Deserialize, Serialize};
 
@@ -113,7 +115,8 @@ pub fn export(
     };
     let model = artifacts::serving_model(&trained.network, &trained.parameters, temperature)?;
     let bytes = seal(model, &metadata)?;
-    let file = ModelFile::from_bytes(bytes, "the exported model").context("the exported model fails its own checks")?;
+    let file = ModelFile::from_bytes(bytes, "the exported model")
+        .context("the exported model fails its own checks")?;
     let (largest_gap, compared_images) = compare(&file, trained, environment)?;
     Ok(Exported {
         bytes: file.bytes().to_vec(),
@@ -156,13 +159,18 @@ fn compare(file: &ModelFile, trained: &Trained, environment: &Environment) -> Re
     let mut classifier = Classifier::load(environment, file, &settings)?;
     let held_out = &trained.held_out;
     let bytes_per_image = held_out.images.len() / held_out.logits.nrows().max(1);
-    let largest_logit = held_out.logits.iter().fold(1.0_f32, |largest, logit| largest.max(logit.abs()));
+    let largest_logit = held_out
+        .logits
+        .iter()
+        .fold(1.0_f32, |largest, logit| largest.max(logit.abs()));
     let mut largest_gap = 0.0_f32;
     let mut compared = 0;
     for batch in held_out.images.chunks(BATCH * bytes_per_image) {
         let count = batch.len() / bytes_per_image;
         let predictions = classifier.classify(batch, count)?;
-        let expected = held_out.logits.slice(ndarray::s![compared..compared + count, ..]);
+        let expected = held_out
+            .logits
+            .slice(ndarray::s![compared..compared + count, ..]);
         for (found, expected) in predictions.logits.iter().zip(expected.iter()) {
             // A NaN must not pass: it is no gap of zero.
             let gap = (found - expected).abs();

@@ -214,7 +214,12 @@ fn channel_statistics(pixels: &[u8], channels: usize) -> (Vec<f32>, Vec<f32>) {
     let count = (pixels.len() / channels).max(1) as f64;
     (0..channels)
         .map(|channel| {
-            let values = || pixels[channel..].iter().step_by(channels).map(|&value| u64::from(value));
+            let values = || {
+                pixels[channel..]
+                    .iter()
+                    .step_by(channels)
+                    .map(|&value| u64::from(value))
+            };
             let mean = values().sum::<u64>() as f64 / count;
             let square = values().map(|value| value * value).sum::<u64>() as f64 / count;
             (mean as f32, (square - mean * mean).max(0.0).sqrt() as f32)
@@ -251,7 +256,9 @@ fn train_epoch(
     loader.epoch(epoch as u64, |batches| -> Result<()> {
         let mut step = 0;
         while let Some(batch) = batches.next_batch() {
-            pass.learning_rate = options.schedule.learning_rate(steps_before + step, total_steps);
+            pass.learning_rate = options
+                .schedule
+                .learning_rate(steps_before + step, total_steps);
             let metrics = session.step(&batch.images, &batch.targets, pass.learning_rate)?;
             step += 1;
             pass.images += batch.len();
@@ -281,7 +288,12 @@ fn train_epoch(
 }
 
 /// Mean cross-entropy and accuracy on a split, by the evaluation step.
-fn validate(session: &TrainingSession, split: &Split, shape: ImageShape, classes: usize) -> Result<(f64, f64)> {
+fn validate(
+    session: &TrainingSession,
+    split: &Split,
+    shape: ImageShape,
+    classes: usize,
+) -> Result<(f64, f64)> {
     let mut tally = Tally::new(classes, Scores::Logits);
     let batches = split.pixels.chunks(EVALUATION_BATCH * shape.len());
     for (images, labels) in batches.zip(split.labels.chunks(EVALUATION_BATCH)) {

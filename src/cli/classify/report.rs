@@ -1,0 +1,134 @@
+//! The figures of a run as JSON: what was asked, what it ran on, what came of it.
+
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use pipeline::classify::{Settings, Summary, path_text};
+use pipeline::decode::Limits;
+use pipeline::model::{Device, ModelFile};
+use serde::Serialize;
+
+use super::ClassifyArgs;
+use crate::runtime::Runtime;
+
+/// Everything about one run.
+#[derive(Debug, Serialize)]
+pub(super) struct Report<'a> {
+    program: &'static str,
+    version: &'static str,
+    started_unix_seconds: f64,
+    finished_unix_seconds: f64,
+    peak_memory_bytes: Option<u64>,
+    inputs: Vec<String>,
+    output: String,
+    model: Model<'a>,
+    runtime: Library<'a>,
+    settings: Options,
+    /// The stage that was busy longest.
+    bottleneck: &'static str,
+    summary: &'a Summary,
+}
+
+#[derive(Debug, Serialize)]
+struct Model<'a> {
+    file: &'a str,
+    sha256: &'a str,
+    classes: usize,
+    training: &'a serde_json::Value,
+}
+
+#[derive(Debug, Serialize)]
+struct Library<'a> {
+    onnxruntime: &'a str,
+    library: String,
+    device: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Options {
+    top_k: usize,
+    batch_size: usize,
+    jobs: usize,
+    limits: Limits,
+}
+
+impl<'a> Report<'a> {
+    /// Collects the figures of a run that ends now.
+    pub(super) fn new(
+        arguments: &ClassifyArgs,
+        settings: &Settings,
+        model: &'a ModelFile,
+        runtime: &'a Runtime,
+        device: Device,
+        summary: &'a Summary,
+        started: SystemTime,
+    ) -> Self {
+        Self {
+            program: env!("CARGO_PKG_NAME"),
+            version: env!("CARGO_PKG_VERSION"),
+            started_unix_seconds: unix_seconds(started),
+            finished_unix_seconds: unix_seconds(SystemTime::now()),
+            peak_memory_bytes: peak_memory_bytes(),
+            inputs: arguments.paths.iter().map(|path| path_text(path)).collect(),
+            output: path_text(&settings.output),
+            model: Model {
+                file: model.name(),
+                sha256: model.checksum(),
+                classes: model.metadata().labels.len(),
+                training: &model.metadata().summary,
+            },
+            runtime: Library {
+                onnxruntime: &runtime.version,
+                library: path_text(&runtime.path),
+                device: device.to_string(),
+            },
+            settings: Options {
+                top_k: settings.top_k,
+                batch_size: settings.batch_size,
+                jobs: settings.jobs,
+                limits: settings.limits,
+            },
+            bottleneck: summary.stages.bottleneck(),
+            summary,
+        }
+    }
+}
+
+/// Zero for a clock that is set before 1970.
+fn unix_seconds(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH)
+        .map_or(0.0, |elapsed| elapsed.as_secs_f64())
+}
+
+/// The most memory this process ever held; only Linux tells it in a file.
+fn peak_memory_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string(PathBuf::from("/proc/self/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_seconds_since_1970() {
+        assert_eq!(
+            unix_seconds(UNIX_EPOCH + std::time::Duration::from_millis(1500)),
+            1.5
+        );
+        assert_eq!(
+            unix_seconds(UNIX_EPOCH - std::time::Duration::from_secs(1)),
+            0.0
+        );
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn peak_memory_is_plausible() {
+        assert!(peak_memory_bytes().is_some_and(|bytes| bytes > 1 << 20));
+    }
+}
