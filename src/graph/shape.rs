@@ -532,9 +532,9 @@ fn gemm(
         [a, b, c] => (a, b, Some(c)),
         _ => return Err(format!("needs 2 or 3 inputs, not {}", inputs.len())),
     };
-    let matrix = |ty: &TensorType, transpose: bool| match ty.shape.dims() {
-        &[rows, columns] if transpose => Ok((columns, rows)),
-        &[rows, columns] => Ok((rows, columns)),
+    let matrix = |ty: &TensorType, transpose: bool| match *ty.shape.dims() {
+        [rows, columns] if transpose => Ok((columns, rows)),
+        [rows, columns] => Ok((rows, columns)),
         _ => Err(format!("needs a matrix, not {}", ty.shape)),
     };
     let (rows, inner) = matrix(a, transpose_a)?;

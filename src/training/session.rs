@@ -209,6 +209,11 @@ impl TrainingSession {
 /// Session options of training: sequential execution (parallel execution silently stops the running statistics), and no
 /// spinning, so that waiting threads leave the cores to the loader.
 fn session_options(environment: &Environment, threads: usize) -> Result<SessionBuilder> {
+    // Left to itself ONNX Runtime counts physical cores, which virtual machines misreport.
+    let threads = match threads {
+        0 => std::thread::available_parallelism().map_or(1, |cores| cores.get()),
+        given => given,
+    };
     let builder = Session::builder(environment)?;
     let builder = builder
         .with_intra_threads(threads)
