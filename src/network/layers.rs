@@ -56,15 +56,15 @@ fn conv_weight(graph: &mut Graph, x: ValueId, filters: usize, kernel: usize) -> 
     )
 }
 
-/// Batch normalisation whose scale starts at `scale`.
-pub(super) fn batch_norm(graph: &mut Graph, x: ValueId, scale: f32) -> Result<ValueId, ShapeError> {
+/// Batch normalisation.
+pub(super) fn batch_norm(graph: &mut Graph, x: ValueId) -> Result<ValueId, ShapeError> {
     graph.scoped("norm", |graph| {
         let channels = [size(graph, x, 1)];
         let mut parameter = |name, role, value| {
             graph.parameter(name, &channels, role, Initializer::Constant(value))
         };
         let parameters = [
-            parameter("scale", Role::BiasOrNorm, scale),
+            parameter("scale", Role::BiasOrNorm, 1.0),
             parameter("bias", Role::BiasOrNorm, 0.0),
             parameter("mean", Role::Statistic, 0.0),
             parameter("variance", Role::Statistic, 1.0),

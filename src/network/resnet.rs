@@ -26,8 +26,8 @@ pub struct ResnetOptions {
 impl Default for ResnetOptions {
     fn default() -> Self {
         Self {
-            stem: 32,
-            widths: vec![64, 128],
+            stem: 16,
+            widths: vec![32, 64, 128],
             blocks: 1,
             dropout: 0.0,
         }
@@ -64,8 +64,10 @@ fn stem(graph: &mut Graph, x: ValueId, filters: usize) -> Result<ValueId, ShapeE
     conv_norm_relu(graph, x, filters, 1)
 }
 
-/// `relu(F(x) + shortcut(x))`. The last normalisation of F starts at zero, so that a block starts as its shortcut (Goyal et
-/// al., 2017, section 5.1).
+/// `relu(F(x) + shortcut(x))`.
+///
+/// The last normalisation of F starts at one. Starting it at zero (Goyal et al., 2017, section 5.1) helps deep networks; here,
+/// where nearly every block halves the image and its shortcut sees a quarter of the pixels, it cost 2 to 4 points in the first epoch.
 fn residual(
     graph: &mut Graph,
     x: ValueId,
@@ -75,13 +77,13 @@ fn residual(
     let inner = graph.scoped("first", |graph| conv_norm_relu(graph, x, width, stride))?;
     let inner = graph.scoped("second", |graph| {
         let convolved = layers::conv(graph, inner, width, 3, 1)?;
-        layers::batch_norm(graph, convolved, 0.0)
+        layers::batch_norm(graph, convolved)
     })?;
     let shortcut = match stride == 1 && layers::size(graph, x, 1) == width {
         true => x,
         false => graph.scoped("shortcut", |graph| {
             let projected = layers::conv(graph, x, width, 1, stride)?;
-            layers::batch_norm(graph, projected, 1.0)
+            layers::batch_norm(graph, projected)
         })?,
     };
     let sum = graph.add(inner, shortcut)?;
@@ -95,6 +97,6 @@ fn conv_norm_relu(
     stride: usize,
 ) -> Result<ValueId, ShapeError> {
     let convolved = layers::conv(graph, x, filters, 3, stride)?;
-    let normalised = layers::batch_norm(graph, convolved, 1.0)?;
+    let normalised = layers::batch_norm(graph, convolved)?;
     graph.relu(normalised)
 }

@@ -43,7 +43,7 @@ pub(super) fn build(
             let convolved = match options.batch_norm {
                 true => {
                     let convolved = layers::conv(graph, x, filters, 3, 1)?;
-                    layers::batch_norm(graph, convolved, 1.0)?
+                    layers::batch_norm(graph, convolved)?
                 }
                 false => layers::conv_with_bias(graph, x, filters, 3)?,
             };

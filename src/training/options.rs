@@ -39,7 +39,7 @@ impl Default for TrainOptions {
     fn default() -> Self {
         Self {
             architecture: Architecture::default(),
-            epochs: 14,
+            epochs: 12,
             batch_size: 128,
             schedule: Schedule::one_cycle(0.1),
             optimizer: OptimizerOptions {
