@@ -4,6 +4,7 @@
 //! layouts, ONNX node names, providers or files: [`crate::lowering`] turns it into ONNX, [`crate::autodiff`] adds gradients.
 
 mod build;
+mod infer;
 mod op;
 mod shape;
 mod tensor;
@@ -233,7 +234,7 @@ impl Graph {
     /// When the inputs' types or shapes do not fit the operation; the message names the node and the shapes.
     pub fn node(&mut self, op: Op, inputs: &[ValueId]) -> Result<Vec<ValueId>, ShapeError> {
         let types: Vec<&TensorType> = inputs.iter().map(|&id| &self.values[id.0].ty).collect();
-        let output_types = shape::infer(&op, &types).map_err(|problem| ShapeError {
+        let output_types = infer::infer(&op, &types).map_err(|problem| ShapeError {
             node: format!("{}{}", self.scope, op.name()),
             inputs: inputs.iter().map(|&id| self.describe(id)).collect(),
             problem,

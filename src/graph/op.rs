@@ -1,6 +1,6 @@
 //! The closed set of operations.
 //!
-//! Adding one means adding an arm to three exhaustive matches: shapes (`graph::shape`), gradients (`autodiff::rules`) and
+//! Adding one means adding an arm to three exhaustive matches: shapes (`graph::infer`), gradients (`autodiff::rules`) and
 //! emission (`lowering::portable`); an operation without one of them does not compile.
 
 use super::{ElementType, Shape};

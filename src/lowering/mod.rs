@@ -6,6 +6,7 @@
 
 mod emitter;
 mod portable;
+mod recipes;
 
 use anyhow::{Context, Result};
 use pipeline::onnx::{
