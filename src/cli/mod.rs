@@ -3,7 +3,9 @@
 mod classify;
 mod dataset;
 mod logging;
+mod model;
 mod runtime;
+mod signals;
 mod train;
 
 use std::io::{self, Write};
@@ -12,6 +14,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{ArgAction, Parser, Subcommand};
+use pipeline::decode;
 
 use crate::runtime::{RuntimeSettings, default_cache};
 
@@ -78,10 +81,15 @@ enum Command {
     Runtime(runtime::RuntimeArgs),
 }
 
+/// Exit code of a run whose result is in place, though not every file could be used without complaint.
+const NOT_ALL_OK: u8 = 3;
+
 /// Runs the program: parses `argv`, starts logging, runs the command, reports an error.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     logging::start(&cli.global);
+    decode::install_quiet_panic_hook();
+    signals::survive_file_size_limit();
     let outcome = match &cli.command {
         Command::Train(arguments) => train::run(arguments, &cli.global),
         Command::Classify(arguments) => classify::run(arguments, &cli.global),
