@@ -2,6 +2,8 @@
 
 mod classify;
 mod dataset;
+mod evaluate;
+mod inspect;
 mod logging;
 mod model;
 mod runtime;
@@ -77,6 +79,8 @@ impl GlobalArgs {
 enum Command {
     Train(Box<train::TrainArgs>),
     Classify(classify::ClassifyArgs),
+    Evaluate(evaluate::EvaluateArgs),
+    Inspect(inspect::InspectArgs),
     Dataset(dataset::DatasetArgs),
     Runtime(runtime::RuntimeArgs),
 }
@@ -93,6 +97,8 @@ pub fn main() -> ExitCode {
     let outcome = match &cli.command {
         Command::Train(arguments) => train::run(arguments, &cli.global),
         Command::Classify(arguments) => classify::run(arguments, &cli.global),
+        Command::Evaluate(arguments) => evaluate::run(arguments, &cli.global),
+        Command::Inspect(arguments) => inspect::run(arguments),
         Command::Dataset(arguments) => dataset::run(arguments, &cli.global),
         Command::Runtime(arguments) => runtime::run(arguments, &cli.global),
     };
