@@ -5,3 +5,4 @@
 
 mod gradients;
 mod runtime;
+mod whole_network;
