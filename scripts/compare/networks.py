@@ -29,13 +29,11 @@ def decays(name):
 class Convolution(nn.Module):
     """3×3 or 1×1 convolution, then batch normalisation where asked for; with a bias only where not."""
 
-    def __init__(self, inputs, filters, kernel=3, stride=1, norm=True, scale=1.0):
+    def __init__(self, inputs, filters, kernel=3, stride=1, norm=True):
         super().__init__()
         self.conv = nn.Conv2d(inputs, filters, kernel, stride, kernel // 2, bias=not norm)
         he_normal(self.conv)
         self.norm = nn.BatchNorm2d(filters) if norm else nn.Identity()
-        if norm:
-            nn.init.constant_(self.norm.weight, scale)
 
     def forward(self, x):
         return self.norm(self.conv(x))
@@ -49,12 +47,12 @@ class Rectified(Convolution):
 
 
 class Residual(nn.Module):
-    """`relu(F(x) + shortcut(x))`; the last normalisation of F starts at zero."""
+    """`relu(F(x) + shortcut(x))`."""
 
     def __init__(self, inputs, width, stride):
         super().__init__()
         self.first = Rectified(inputs, width, stride=stride)
-        self.second = Convolution(width, width, scale=0.0)
+        self.second = Convolution(width, width)
         same = stride == 1 and inputs == width
         self.shortcut = nn.Identity() if same else Convolution(inputs, width, kernel=1, stride=stride)
 
