@@ -5,16 +5,16 @@ use serde::{Deserialize, Serialize};
 
 /// What may happen to a training image. Fields left out of a file have their default.
 ///
-/// The defaults suit centred product photos: mirrored or not, moved a little, sometimes with a part hidden; never turned, slanted or
+/// The defaults suit centred product photos: mirrored or not, and moved a little; never turned, slanted or
 /// upside down, which product photos are not.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AugmentSettings {
     /// Rotation, uniform within ± this many degrees; 0 to 180. Default 0.
     pub rotation_degrees: f32,
-    /// Horizontal shift, uniform within ± this fraction of the width, in whole pixels; 0 to 1. Default 2/28.
+    /// Horizontal shift, uniform within ± this fraction of the width, in whole pixels; 0 to 1. Default 1/28.
     pub shift_x: f32,
-    /// Vertical shift, uniform within ± this fraction of the height, in whole pixels; 0 to 1. Default 2/28.
+    /// Vertical shift, uniform within ± this fraction of the height, in whole pixels; 0 to 1. Default 1/28.
     pub shift_y: f32,
     /// Horizontal shear, uniform within ± this many degrees; 0 to 60. Default 0.
     pub shear_degrees: f32,
@@ -26,7 +26,7 @@ pub struct AugmentSettings {
     pub vertical_flip: f32,
     /// Random erasing of a rectangle.
     pub erasing: Erasing,
-    /// What lies beyond the border of the image. Default: a constant 0, the black background of grey reference data.
+    /// What lies beyond the border of the image. Default: the nearest pixel, which suits any background.
     pub fill: Fill,
 }
 
@@ -34,7 +34,7 @@ pub struct AugmentSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Erasing {
-    /// Probability that a rectangle is erased. Default 0.25.
+    /// Probability that a rectangle is erased. Default 0: it pays only in runs of many epochs.
     pub probability: f32,
     /// Smallest and largest area of the rectangle as a fraction of the image; 0 to 1. Default 0.02 and 0.33.
     pub area: [f32; 2],
@@ -67,8 +67,8 @@ pub enum ErasingFill {
 impl Default for AugmentSettings {
     fn default() -> Self {
         Self {
-            shift_x: 2.0 / 28.0,
-            shift_y: 2.0 / 28.0,
+            shift_x: 1.0 / 28.0,
+            shift_y: 1.0 / 28.0,
             horizontal_flip: 0.5,
             erasing: Erasing::default(),
             ..Self::none()
@@ -79,7 +79,7 @@ impl Default for AugmentSettings {
 impl Default for Erasing {
     fn default() -> Self {
         Self {
-            probability: 0.25,
+            probability: 0.0,
             area: [0.02, 0.33],
             aspect: [0.3, 3.3],
             fill: ErasingFill::Noise,
@@ -102,7 +102,7 @@ impl AugmentSettings {
                 probability: 0.0,
                 ..Erasing::default()
             },
-            fill: Fill::Constant(0),
+            fill: Fill::Edge,
         }
     }
 
