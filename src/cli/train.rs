@@ -191,9 +191,9 @@ struct AugmentArgs {
 pub(super) fn run(args: &TrainArgs, global: &GlobalArgs) -> Result<ExitCode> {
     let options = args.options()?;
     options.validate()?;
+    let source = Source::detect(&args.data)?;
     fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
-    let source = Source::detect(&args.data)?;
     let runtime = runtime::load(&global.runtime_settings()?, Need::Training)?;
     let settings = load_settings(&args.shape, Purpose::Training, global)?;
     let dataset = dataset::load(&source, &settings)?

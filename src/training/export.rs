@@ -29,6 +29,9 @@ const TOLERANCE: f32 = 1e-3;
 const BATCH: usize = 256;
 
 /// How a model came to be; part of the model file.
+///
+/// No time is in it: the same data, options and seed give the same bytes on the same machine. How long things took is in
+/// the history.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainingSummary {
     /// Version of this program.
@@ -44,9 +47,80 @@ pub struct TrainingSummary {
     /// Operations of the convolutions and dense layers for one image.
     pub flops_per_image: usize,
     /// The run.
-    pub run: RunSummary,
+    pub run: RunFigures,
     /// Every epoch.
-    pub epochs: Vec<EpochSummary>,
+    pub epochs: Vec<EpochFigures>,
+}
+
+/// What came of a run, but for its time; see [`RunSummary`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunFigures {
+    /// Epochs that were finished.
+    pub epochs: usize,
+    /// The epoch whose weights are kept.
+    pub best_epoch: usize,
+    /// Validation accuracy of that epoch.
+    pub best_accuracy: f64,
+    /// Whether the user stopped it before its last epoch.
+    pub stopped: bool,
+}
+
+/// Figures of one epoch, but for its time; see [`EpochSummary`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochFigures {
+    /// Number of the epoch, from 1.
+    pub epoch: usize,
+    /// Mean loss over the epoch's steps.
+    pub train_loss: f64,
+    /// Mean cross-entropy on the validation images.
+    pub validation_loss: f64,
+    /// Accuracy on the validation images.
+    pub validation_accuracy: f64,
+    /// Learning rate of the last step.
+    pub learning_rate: f32,
+    /// Whether it was the best epoch so far.
+    pub is_best: bool,
+}
+
+impl From<RunSummary> for RunFigures {
+    fn from(run: RunSummary) -> Self {
+        let RunSummary {
+            epochs,
+            best_epoch,
+            best_accuracy,
+            seconds: _,
+            stopped,
+        } = run;
+        Self {
+            epochs,
+            best_epoch,
+            best_accuracy,
+            stopped,
+        }
+    }
+}
+
+impl From<EpochSummary> for EpochFigures {
+    fn from(summary: EpochSummary) -> Self {
+        let EpochSummary {
+            epoch,
+            train_loss,
+            validation_loss,
+            validation_accuracy,
+            learning_rate,
+            seconds: _,
+            images_per_second: _,
+            is_best,
+        } = summary;
+        Self {
+            epoch,
+            train_loss,
+            validation_loss,
+            validation_accuracy,
+            learning_rate,
+            is_best,
+        }
+    }
 }
 
 /// The data a model learnt from.
@@ -101,8 +175,13 @@ pub fn export(
         options: options.clone(),
         trained_scalars: trained.network.graph.trained_scalars(),
         flops_per_image: trained.network.graph.flops_per_image(),
-        run: trained.summary,
-        epochs: trained.history.epochs.clone(),
+        run: trained.summary.into(),
+        epochs: trained
+            .history
+            .epochs
+            .iter()
+            .map(|&epoch| epoch.into())
+            .collect(),
     };
     let temperature = 1.0;
     let metadata = Metadata {
@@ -110,7 +189,8 @@ pub fn export(
         labels: dataset.classes.clone(),
         preprocess: dataset.preprocess.clone(),
         temperature,
-        summary: serde_json::to_value(&summary)?,
+        // By way of text: a value made directly would hold 0.1 as the 0.10000000149011612 that the f32 is.
+        summary: serde_json::from_str(&serde_json::to_string(&summary)?)?,
         self_test: self_test(trained, &dataset.preprocess)?,
     };
     let model = artifacts::serving_model(&trained.network, &trained.parameters, temperature)?;

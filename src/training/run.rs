@@ -1,6 +1,7 @@
 //! The training loop.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::cmp::Ordering;
+use std::sync::atomic::{self, AtomicBool};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -70,7 +71,7 @@ pub struct HeldOut {
 
 /// Trains a network on a data set that has a validation part.
 ///
-/// The weights with the best validation accuracy are kept. Once `stop` is set the run ends after the step under way, with the
+/// The weights with the best validation accuracy are kept, and of several with the same accuracy those with the lowest loss. Once `stop` is set the run ends after the step under way, with the
 /// best weights so far; before the first validation those are the weights of that moment.
 ///
 /// # Errors
@@ -145,7 +146,7 @@ pub fn train(
         let (loss, accuracy) = validate(&session, validation, shape, task.classes)?;
         let is_best = history
             .best()
-            .is_none_or(|before| accuracy > before.validation_accuracy);
+            .is_none_or(|before| is_better((accuracy, loss), before));
         let summary = EpochSummary {
             epoch,
             train_loss: pass.mean_loss,
@@ -277,7 +278,7 @@ fn train_epoch(
                 learning_rate: pass.learning_rate,
                 images: batch.len(),
             });
-            if stop.load(Ordering::Relaxed) {
+            if stop.load(atomic::Ordering::Relaxed) {
                 pass.interrupted = Some(Ending::Stopped);
                 break;
             }
@@ -285,6 +286,16 @@ fn train_epoch(
         Ok(())
     })?;
     Ok(pass)
+}
+
+/// More validation images are right, or as many with a lower loss: few images tie often, and the first epoch that gets them all
+/// right is hardly sure of any.
+fn is_better((accuracy, loss): (f64, f64), before: &EpochSummary) -> bool {
+    match accuracy.total_cmp(&before.validation_accuracy) {
+        Ordering::Greater => true,
+        Ordering::Equal => loss < before.validation_loss,
+        Ordering::Less => false,
+    }
 }
 
 /// Mean cross-entropy and accuracy on a split, by the evaluation step.
@@ -317,4 +328,27 @@ fn held_out(session: &TrainingSession, validation: &Split, shape: ImageShape) ->
     let views: Vec<_> = logits.iter().map(|batch| batch.view()).collect();
     let logits = ndarray::concatenate(ndarray::Axis(0), &views)?;
     Ok(HeldOut { images, logits })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loss_decides_between_epochs_of_the_same_accuracy() {
+        let before = EpochSummary {
+            epoch: 1,
+            train_loss: 0.5,
+            validation_loss: 0.4,
+            validation_accuracy: 0.9,
+            learning_rate: 0.1,
+            seconds: 1.0,
+            images_per_second: 1.0,
+            is_best: true,
+        };
+        assert!(is_better((0.91, 9.0), &before));
+        assert!(is_better((0.9, 0.3), &before));
+        assert!(!is_better((0.9, 0.4), &before));
+        assert!(!is_better((0.89, 0.1), &before));
+    }
 }

@@ -3,6 +3,14 @@
 // A failed expectation is the failed test.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod artifacts;
+mod classify;
+mod datasets;
 mod gradients;
+mod graph;
 mod runtime;
+mod runtime_commands;
+mod testenv;
+mod training;
 mod whole_network;
+mod wrong_inputs;

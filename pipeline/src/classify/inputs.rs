@@ -1,5 +1,6 @@
 //! What the user asked to classify: folders and files, checked before anything is read.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -82,6 +83,19 @@ impl Inputs {
 
     pub(crate) fn into_roots(self) -> Vec<Root> {
         self.roots
+    }
+}
+
+impl fmt::Display for Inputs {
+    /// The paths as they were given.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, root) in self.roots.iter().enumerate() {
+            if place > 0 {
+                formatter.write_str(", ")?;
+            }
+            write!(formatter, "{}", root.path.display())?;
+        }
+        Ok(())
     }
 }
 

@@ -100,7 +100,8 @@ pub fn check(settings: &Settings) -> Result<()> {
     let mut walk = Walk::new(settings.inputs.clone());
     ensure!(
         walk.any(|visit| matches!(visit, Visit::File(_))),
-        "there are no files to classify"
+        "there are no files to classify in {}",
+        settings.inputs
     );
     Ok(())
 }
