@@ -112,6 +112,15 @@ pub(super) fn run(args: &EvaluateArgs, global: &GlobalArgs) -> Result<ExitCode> 
         );
     }
 
+    let classes = &judgement.evaluation.classes;
+    let absent = classes.iter().filter(|class| class.images == 0).count();
+    if absent > 0 {
+        tracing::warn!(
+            "{absent} of the model's {} classes have no image in the data: each counts as 0 in the macro means",
+            classes.len()
+        );
+    }
+
     files.write(&model, &runtime, &dataset, &judgement)?;
     let labels = &model.metadata().labels;
     print(&text(&judgement.evaluation, labels, space()))?;
