@@ -225,9 +225,8 @@ fn training_lines(summary: &serde_json::Value) -> Vec<String> {
         fact(
             "run",
             format!(
-                "{} epochs in {:.0} s{}, best is epoch {} with validation accuracy {:.4}",
+                "{} epochs{}, best is epoch {} with validation accuracy {:.4}",
                 run.epochs,
-                run.seconds,
                 if run.stopped { " until stopped" } else { "" },
                 run.best_epoch,
                 run.best_accuracy
@@ -238,18 +237,16 @@ fn training_lines(summary: &serde_json::Value) -> Vec<String> {
             serde_json::to_string(&training.options).unwrap_or_default(),
         ),
         String::new(),
-        "epoch  train loss  validation loss  accuracy  learning rate  seconds  images/s".to_owned(),
+        "epoch  train loss  validation loss  accuracy  learning rate".to_owned(),
     ];
     for epoch in &training.epochs {
         lines.push(format!(
-            "{:>5}  {:>10.4}  {:>15.4}  {:>8.4}  {:>13.2e}  {:>7.1}  {:>8.0}{}",
+            "{:>5}  {:>10.4}  {:>15.4}  {:>8.4}  {:>13.2e}{}",
             epoch.epoch,
             epoch.train_loss,
             epoch.validation_loss,
             epoch.validation_accuracy,
             epoch.learning_rate,
-            epoch.seconds,
-            epoch.images_per_second,
             if epoch.epoch == run.best_epoch {
                 "  best"
             } else {
