@@ -5,6 +5,8 @@ pub mod artifacts;
 pub mod autodiff;
 pub mod cli;
 pub mod dataset;
+pub mod default_model;
+pub mod evaluation;
 pub mod graph;
 pub mod lowering;
 pub mod metrics;

@@ -3,6 +3,7 @@
 //! This crate knows nothing of training, gradients, command-line arguments or the terminal.
 #![forbid(unsafe_code)]
 
+pub mod atomic_file;
 pub mod classify;
 pub mod decode;
 pub mod model;

@@ -9,7 +9,9 @@ use pipeline::preprocess::Colour;
 
 use super::{GlobalArgs, print};
 use crate::dataset::export::{self, Format};
-use crate::dataset::{Dataset, LoadSettings, Part, Purpose, Source, contact_sheet, load};
+use crate::dataset::{
+    Dataset, LoadSettings, Part, Parts, Pixels, Purpose, Source, contact_sheet, load,
+};
 
 /// Get, look at and convert data sets
 #[derive(Debug, Args)]
@@ -178,8 +180,11 @@ pub(super) fn load_settings(
         ColourArg::Rgb => Colour::Rgb,
     });
     Ok(LoadSettings {
-        size: shape.size,
-        colour,
+        pixels: Pixels::Wished {
+            size: shape.size,
+            colour,
+        },
+        parts: Parts::All,
         purpose,
         cache: global.cache_folder()?,
         offline: global.offline,

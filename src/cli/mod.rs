@@ -2,8 +2,12 @@
 
 mod classify;
 mod dataset;
+mod evaluate;
+mod inspect;
 mod logging;
+mod model;
 mod runtime;
+mod signals;
 mod train;
 
 use std::io::{self, Write};
@@ -12,6 +16,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{ArgAction, Parser, Subcommand};
+use pipeline::decode;
 
 use crate::runtime::{RuntimeSettings, default_cache};
 
@@ -74,17 +79,26 @@ impl GlobalArgs {
 enum Command {
     Train(Box<train::TrainArgs>),
     Classify(classify::ClassifyArgs),
+    Evaluate(evaluate::EvaluateArgs),
+    Inspect(inspect::InspectArgs),
     Dataset(dataset::DatasetArgs),
     Runtime(runtime::RuntimeArgs),
 }
+
+/// Exit code of a run whose result is in place, though not every file could be used without complaint.
+const NOT_ALL_OK: u8 = 3;
 
 /// Runs the program: parses `argv`, starts logging, runs the command, reports an error.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     logging::start(&cli.global);
+    decode::install_quiet_panic_hook();
+    signals::survive_file_size_limit();
     let outcome = match &cli.command {
         Command::Train(arguments) => train::run(arguments, &cli.global),
         Command::Classify(arguments) => classify::run(arguments, &cli.global),
+        Command::Evaluate(arguments) => evaluate::run(arguments, &cli.global),
+        Command::Inspect(arguments) => inspect::run(arguments),
         Command::Dataset(arguments) => dataset::run(arguments, &cli.global),
         Command::Runtime(arguments) => runtime::run(arguments, &cli.global),
     };

@@ -2,19 +2,20 @@
 
 use std::fs;
 use std::io::Write;
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
+use pipeline::atomic_file;
 
 use crate::artifacts::Optimizer;
 use crate::dataset::{self, Purpose, Source};
 use crate::network::{Architecture, ResnetOptions, SeedOptions};
 use crate::runtime::{self, Need};
 use crate::training::augment::AugmentSettings;
+use crate::training::events::Event;
 use crate::training::export::{Exported, export};
 use crate::training::options::TrainOptions;
 use crate::training::progress::Renderer;
@@ -23,9 +24,13 @@ use crate::training::schedule::Schedule;
 
 use super::GlobalArgs;
 use super::dataset::{ShapeArgs, load_settings, warn_of_skipped};
+use super::signals::Stop;
 
 /// Name of the model file in the output folder.
 const MODEL_FILE: &str = "model.onnx";
+/// What the first signal makes the run say.
+const STOPPING: &str =
+    "stopping after this step with the best model so far; once more to stop at once";
 
 /// Train a network on a data set and export one self-describing ONNX file
 #[derive(Debug, Args)]
@@ -195,17 +200,23 @@ pub(super) fn run(args: &TrainArgs, global: &GlobalArgs) -> Result<ExitCode> {
         .with_validation(options.validation_fraction, options.seed)?;
     warn_of_skipped(&dataset);
 
-    let stop = stop_on_signals()?;
+    let stop = Stop::listen()?;
     let mut renderer = match global.quiet {
         true => Renderer::quiet(),
         false => Renderer::for_stderr(),
     };
+    let mut told = false;
     let trained = train(
         &dataset,
         &options,
         &runtime.environment,
-        &stop,
-        &mut |event| renderer.render(event),
+        stop.flag(),
+        &mut |event| {
+            if stop.is_asked() && !mem::replace(&mut told, true) {
+                renderer.render(&Event::Warning(STOPPING.to_owned()));
+            }
+            renderer.render(event);
+        },
     )?;
     let exported = export(
         &dataset,
@@ -224,7 +235,7 @@ pub(super) fn run(args: &TrainArgs, global: &GlobalArgs) -> Result<ExitCode> {
     );
     match trained.ending {
         Ending::Finished => Ok(ExitCode::SUCCESS),
-        Ending::Stopped => Ok(ExitCode::from(130)),
+        Ending::Stopped => Ok(stop.exit_code()),
         Ending::Diverged { step } => {
             tracing::error!(
                 "the loss was no number any more at step {step}; the model is the best one before that. Try a lower --learning-rate"
@@ -234,43 +245,15 @@ pub(super) fn run(args: &TrainArgs, global: &GlobalArgs) -> Result<ExitCode> {
     }
 }
 
-/// A flag that Ctrl-C, SIGTERM or SIGHUP sets; a second signal ends the program at once.
-fn stop_on_signals() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let seen = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        if seen.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        tracing::warn!(
-            "stopping after this step with the best model so far; once more to stop at once"
-        );
-    })
-    .context("cannot listen to signals")?;
-    Ok(stop)
-}
-
 /// Writes model, history and options; each file is whole or not there.
 fn save(folder: &Path, trained: &Trained, exported: &Exported) -> Result<()> {
-    write_whole(&folder.join(MODEL_FILE), &exported.bytes)?;
+    let write = |name: &str, bytes: &[u8]| {
+        atomic_file::write(&folder.join(name), |file| Ok(file.write_all(bytes)?))
+    };
+    write(MODEL_FILE, &exported.bytes)?;
     trained.history.save(&folder.join("history.csv"))?;
     let options = serde_json::to_string_pretty(&exported.summary.options)?;
-    write_whole(&folder.join("options.json"), options.as_bytes())
-}
-
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let write = || -> std::io::Result<()> {
-        let mut builder = tempfile::Builder::new();
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
-        let mut file = builder.tempfile_in(folder)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
+    write("options.json", options.as_bytes())
 }
 
 impl TrainArgs {

@@ -270,7 +270,7 @@ fn write_class_names(dataset: &Dataset, folder: &Path) -> Result<()> {
 }
 
 /// A folder name for each class: its name, with what file systems forbid replaced by `-` and doubles numbered.
-fn folder_names(classes: &[String]) -> Vec<String> {
+pub(crate) fn folder_names(classes: &[String]) -> Vec<String> {
     let mut taken = BTreeSet::new();
     let mut names = Vec::with_capacity(classes.len());
     for class in classes {
@@ -305,7 +305,7 @@ fn file_name_of(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::{LoadSettings, Purpose, Source, load};
+    use crate::dataset::{LoadSettings, Parts, Pixels, Purpose, Source, load};
     use pipeline::preprocess::Preprocess;
     use std::path::PathBuf;
 
@@ -332,8 +332,11 @@ mod tests {
 
     fn reload(folder: &Path) -> Dataset {
         let settings = LoadSettings {
-            size: None,
-            colour: None,
+            pixels: Pixels::Wished {
+                size: None,
+                colour: None,
+            },
+            parts: Parts::All,
             purpose: Purpose::Training,
             cache: PathBuf::new(),
             offline: true,

@@ -12,7 +12,7 @@ use pipeline::decode::{Decoded, Fault, Limits, decode_file};
 use pipeline::preprocess::{Colour, Preprocess};
 use rayon::prelude::*;
 
-use super::{Dataset, LoadSettings, Part, Skipped, Split};
+use super::{Dataset, LoadSettings, Part, Pixels, Skipped, Split};
 
 /// At most this many files are looked at to choose size and colour.
 const SAMPLE: usize = 256;
@@ -59,7 +59,10 @@ impl Listing {
 
 /// Decodes every file, in parallel and in order; those that fail are listed in [`Dataset::skipped`].
 pub(super) fn load(mut listing: Listing, settings: &LoadSettings) -> Result<Dataset> {
-    let preprocess = choose_preprocess(&listing, settings)?;
+    let there: Vec<Part> = listing.files.keys().copied().collect();
+    let wanted = settings.parts.choose(&listing.name, &there)?;
+    listing.files.retain(|part, _| wanted.contains(part));
+    let preprocess = choose_preprocess(&listing, &settings.pixels)?;
     let mut skipped = std::mem::take(&mut listing.skipped);
     let mut part = |part: Part| -> Result<Option<Split>> {
         let Some(files) = listing.files.remove(&part) else {
@@ -149,9 +152,13 @@ fn decode_all(files: Vec<LabelledFile>, preprocess: &Preprocess) -> Result<(Spli
     Ok((split, skipped))
 }
 
-/// Size and colour: what the settings say, else what a sample of the files suggests.
-fn choose_preprocess(listing: &Listing, settings: &LoadSettings) -> Result<Preprocess> {
-    if let Some((height, width)) = settings.size {
+/// The contract, or size and colour as wished, or else as a sample of the files suggests.
+fn choose_preprocess(listing: &Listing, pixels: &Pixels) -> Result<Preprocess> {
+    let (size, colour) = match pixels {
+        Pixels::Contract(preprocess) => return Ok(preprocess.clone()),
+        Pixels::Wished { size, colour } => (*size, *colour),
+    };
+    if let Some((height, width)) = size {
         ensure!(
             height > 0 && width > 0,
             "image size {height}×{width}: expected positive numbers"
@@ -167,13 +174,10 @@ fn choose_preprocess(listing: &Listing, settings: &LoadSettings) -> Result<Prepr
         .filter_map(|file| read_header(&file.path))
         .collect();
 
-    let (height, width) = settings
-        .size
-        .unwrap_or_else(|| own_size(&sample).unwrap_or((DEFAULT_SIDE, DEFAULT_SIDE)));
+    let (height, width) =
+        size.unwrap_or_else(|| own_size(&sample).unwrap_or((DEFAULT_SIDE, DEFAULT_SIDE)));
     let all_grey = !sample.is_empty() && sample.iter().all(|header| header.is_grey);
-    let colour = settings
-        .colour
-        .unwrap_or(if all_grey { Colour::Grey } else { Colour::Rgb });
+    let colour = colour.unwrap_or(if all_grey { Colour::Grey } else { Colour::Rgb });
     Ok(Preprocess::stretch(height, width, colour))
 }
 
@@ -219,14 +223,17 @@ fn read_header(path: &Path) -> Option<Header> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::{Purpose, Source, load as load_dataset};
+    use crate::dataset::{Parts, Purpose, Source, load as load_dataset};
     use image::{GrayImage, Luma, Rgb, RgbImage};
     use std::fs;
 
     fn settings() -> LoadSettings {
         LoadSettings {
-            size: None,
-            colour: None,
+            pixels: Pixels::Wished {
+                size: None,
+                colour: None,
+            },
+            parts: Parts::All,
             purpose: Purpose::Training,
             cache: PathBuf::new(),
             offline: true,
@@ -280,8 +287,10 @@ mod tests {
             Preprocess::stretch(64, 64, Colour::Rgb)
         );
         let chosen = LoadSettings {
-            size: Some((8, 9)),
-            colour: Some(Colour::Grey),
+            pixels: Pixels::Wished {
+                size: Some((8, 9)),
+                colour: Some(Colour::Grey),
+            },
             ..settings()
         };
         let dataset = load(&chosen);
@@ -290,6 +299,53 @@ mod tests {
             (8, 9)
         );
         assert_eq!(dataset.train.pixels.len(), 8 * 8 * 9);
+    }
+
+    #[test]
+    fn a_contract_is_kept_to_the_letter() {
+        use pipeline::preprocess::{Filter, Fit};
+        let root = grey_folder(3, 2);
+        let contract = Preprocess {
+            fit: Fit::Pad,
+            filter: Filter::Box,
+            background: [9, 9, 9],
+            ..Preprocess::stretch(3, 3, Colour::Rgb)
+        };
+        let settings = LoadSettings {
+            pixels: Pixels::Contract(contract.clone()),
+            ..settings()
+        };
+        let dataset = load_dataset(&Source::Folder(root.path().to_owned()), &settings).unwrap();
+        let mut expected = vec![0; contract.bytes_per_image()];
+        decode_file(
+            &root.path().join("coat/1.png"),
+            &contract,
+            &Limits::default(),
+            &mut expected,
+        )
+        .unwrap();
+        assert_eq!(dataset.preprocess, contract);
+        assert_eq!(dataset.train.image(4, 27), expected);
+    }
+
+    #[test]
+    fn parts_that_are_not_wanted_are_never_opened() {
+        let root = tempfile::tempdir().unwrap();
+        for part in ["train", "test"] {
+            fs::create_dir_all(root.path().join(part).join("bag")).unwrap();
+        }
+        fs::write(root.path().join("train/bag/0.png"), b"broken").unwrap();
+        GrayImage::new(2, 2)
+            .save(root.path().join("test/bag/0.png"))
+            .unwrap();
+        let judging = LoadSettings {
+            parts: Parts::Judging,
+            purpose: Purpose::Evaluation,
+            ..settings()
+        };
+        let dataset = load_dataset(&Source::Folder(root.path().to_owned()), &judging).unwrap();
+        assert_eq!((dataset.train.len(), dataset.skipped.len()), (0, 0));
+        assert_eq!(dataset.test.unwrap().sources, ["test/bag/0.png"]);
     }
 
     #[test]

@@ -82,17 +82,42 @@ pub enum Part {
 /// How to load a data set.
 #[derive(Clone, Debug)]
 pub struct LoadSettings {
-    /// Height and width in pixels. `None`: as the source has it; for image files the size they all share if no side is over
-    /// 64, else 64×64.
-    pub size: Option<(u32, u32)>,
-    /// Colour. `None`: as the source has it; for image files grey if all are grey, else RGB.
-    pub colour: Option<Colour>,
+    /// How the images become pixels.
+    pub pixels: Pixels,
+    /// Which parts to read; the others are neither decoded nor kept.
+    pub parts: Parts,
     /// What the data is for.
     pub purpose: Purpose,
     /// The program's cache folder, where fetched data sets are kept.
     pub cache: PathBuf,
     /// Never fetch: fail and say what is missing.
     pub offline: bool,
+}
+
+/// How the images of a data set become pixels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pixels {
+    /// In the size and colour wished for, or in the source's own; the rest is [`Preprocess::stretch`].
+    Wished {
+        /// Height and width in pixels. `None`: as the source has it; for image files the size they all share if no side is
+        /// over 64, else 64×64.
+        size: Option<(u32, u32)>,
+        /// Colour. `None`: as the source has it; for image files grey if all are grey, else RGB.
+        colour: Option<Colour>,
+    },
+    /// Exactly as a model's contract demands. Raw pixels must have its size already.
+    Contract(Preprocess),
+}
+
+/// Which parts of a data set are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parts {
+    /// All there are.
+    All,
+    /// The part to judge a model by: test if there is one, else validation, else everything.
+    Judging,
+    /// This one, which has to be there.
+    Only(Part),
 }
 
 /// What the data is for, which says how much of it there must be.
@@ -254,6 +279,31 @@ impl Split {
     }
 }
 
+impl Parts {
+    /// Chooses from the parts that the data set `name` has.
+    ///
+    /// # Errors
+    /// When the one part that is wanted is not there.
+    fn choose(self, name: &str, there: &[Part]) -> Result<Vec<Part>> {
+        let one = match self {
+            Self::All => return Ok(there.to_vec()),
+            Self::Judging => [Part::Test, Part::Validation]
+                .into_iter()
+                .find(|part| there.contains(part)),
+            Self::Only(part) if there.contains(&part) => Some(part),
+            Self::Only(part) => {
+                let names: Vec<&str> = there.iter().map(|part| part.name()).collect();
+                bail!(
+                    "{name}: no {} part in it, only: {}",
+                    part.name(),
+                    names.join(", ")
+                )
+            }
+        };
+        Ok(one.map_or_else(|| there.to_vec(), |part| vec![part]))
+    }
+}
+
 impl Part {
     /// All three, in order.
     pub const ALL: [Self; 3] = [Self::Train, Self::Validation, Self::Test];
@@ -317,6 +367,24 @@ mod tests {
         assert_eq!(
             again.train, halves.train,
             "a validation part that is there stays"
+        );
+    }
+
+    #[test]
+    fn judging_takes_the_part_that_was_kept_for_it() {
+        use Part::{Test, Train, Validation};
+        let choose = |parts: Parts, there: &[Part]| parts.choose("shop", there).unwrap();
+        assert_eq!(choose(Parts::Judging, &[Train, Validation, Test]), [Test]);
+        assert_eq!(choose(Parts::Judging, &[Train, Validation]), [Validation]);
+        assert_eq!(choose(Parts::Judging, &[Train]), [Train]);
+        assert_eq!(choose(Parts::All, &[Train, Test]), [Train, Test]);
+        assert_eq!(choose(Parts::Only(Train), &[Train, Test]), [Train]);
+        let error = Parts::Only(Validation)
+            .choose("shop", &[Train, Test])
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "shop: no validation part in it, only: train, test"
         );
     }
 

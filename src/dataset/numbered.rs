@@ -5,10 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use pipeline::preprocess::{Colour, Preprocess};
 
-use super::{Dataset, LoadSettings, Split, fashion_mnist, pixel_csv};
+use super::{Dataset, LoadSettings, Part, Pixels, Split, fashion_mnist, pixel_csv};
 
 /// Name of the file that names the classes, one a line, the first for label 0.
 pub(super) const CLASSES_FILE: &str = "classes.txt";
@@ -84,6 +84,14 @@ pub(super) fn assemble(
         ClassNames::Known(names) => named(names.iter().map(|&name| name.to_owned()).collect()),
         ClassNames::Beside(folder) => look_for_names(folder, &parts)?,
     };
+    let there: Vec<Part> = Part::ALL
+        .into_iter()
+        .zip(&parts)
+        .filter(|(_, part)| part.is_some())
+        .map(|(part, _)| part)
+        .collect();
+    let wanted = settings.parts.choose(&name, &there)?;
+    let kept = |part: Part, numbered: Option<Numbered>| numbered.filter(|_| wanted.contains(&part));
     let [train, validation, test] = parts;
     let split = |part: Option<Numbered>| {
         part.map(|part| split_of(part, &classes, preprocess.colour))
@@ -92,9 +100,9 @@ pub(super) fn assemble(
     Ok(Dataset {
         name,
         preprocess: preprocess.clone(),
-        train: split(train)?.unwrap_or_default(),
-        validation: split(validation)?,
-        test: split(test)?,
+        train: split(kept(Part::Train, train))?.unwrap_or_default(),
+        validation: split(kept(Part::Validation, validation))?,
+        test: split(kept(Part::Test, test))?,
         classes: classes.names,
         skipped: Vec::new(),
         fingerprint: String::new(),
@@ -115,20 +123,22 @@ fn preprocess(parts: &[Option<Numbered>; 3], settings: &LoadSettings) -> Result<
             first.file.display()
         );
     }
-    if let Some((wanted_height, wanted_width)) = settings.size
-        && (wanted_height, wanted_width) != (height, width)
-    {
-        bail!(
-            "{}: the images have {height}×{width} pixels, not {wanted_height}×{wanted_width}: raw pixels are taken as they are; \
-             export them as images to train at another size",
-            first.file.display()
-        );
-    }
-    Ok(Preprocess::stretch(
-        height,
-        width,
-        settings.colour.unwrap_or(Colour::Grey),
-    ))
+    let wanted = match &settings.pixels {
+        Pixels::Wished { size, colour } => {
+            let (height, width) = size.unwrap_or((height, width));
+            Preprocess::stretch(height, width, colour.unwrap_or(Colour::Grey))
+        }
+        Pixels::Contract(preprocess) => preprocess.clone(),
+    };
+    ensure!(
+        (wanted.height, wanted.width) == (height, width),
+        "{}: the images have {height}×{width} pixels, not {}×{}: raw pixels are taken as they are; write them as images \
+         (catalog dataset export) to use them in another size",
+        first.file.display(),
+        wanted.height,
+        wanted.width
+    );
+    Ok(wanted)
 }
 
 fn look_for_names(folder: &Path, parts: &[Option<Numbered>; 3]) -> Result<Classes> {
@@ -242,7 +252,7 @@ fn split_of(part: Numbered, classes: &Classes, colour: Colour) -> Result<Split> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::{Purpose, Source, load};
+    use crate::dataset::{Parts, Purpose, Source, load};
 
     fn part(labels: &[u8]) -> Numbered {
         let pixels = (0..labels.len() as u8 * 2).collect();
@@ -257,8 +267,11 @@ mod tests {
 
     fn settings() -> LoadSettings {
         LoadSettings {
-            size: None,
-            colour: None,
+            pixels: Pixels::Wished {
+                size: None,
+                colour: None,
+            },
+            parts: Parts::All,
             purpose: Purpose::Training,
             cache: PathBuf::new(),
             offline: true,
@@ -313,13 +326,19 @@ mod tests {
     #[test]
     fn colour_repeats_the_grey_and_another_size_is_refused() {
         let rgb = LoadSettings {
-            colour: Some(Colour::Rgb),
+            pixels: Pixels::Wished {
+                size: None,
+                colour: Some(Colour::Rgb),
+            },
             ..settings()
         };
         let dataset = assembled([Some(part(&[0, 1])), None, None], &rgb).unwrap();
         assert_eq!(dataset.train.pixels, [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]);
         let larger = LoadSettings {
-            size: Some((2, 2)),
+            pixels: Pixels::Wished {
+                size: Some((2, 2)),
+                colour: None,
+            },
             ..settings()
         };
         assert!(
@@ -334,6 +353,32 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(message.contains("images of 2×1 pixels"), "{message}");
+    }
+
+    #[test]
+    fn a_contract_is_taken_over_if_the_size_is_right() {
+        use pipeline::preprocess::Fit;
+        let contract = |height| Preprocess {
+            fit: Fit::Crop,
+            ..Preprocess::stretch(height, 2, Colour::Grey)
+        };
+        let settings = |height| LoadSettings {
+            pixels: Pixels::Contract(contract(height)),
+            parts: Parts::Judging,
+            ..settings()
+        };
+        let parts = || [Some(part(&[0, 1])), None, Some(part(&[1]))];
+        let dataset = assembled(parts(), &settings(1)).unwrap();
+        assert_eq!(dataset.preprocess, contract(1));
+        assert_eq!(
+            (dataset.train.len(), dataset.test.unwrap().labels),
+            (0, vec![1])
+        );
+        let message = assembled(parts(), &settings(3)).unwrap_err().to_string();
+        assert!(
+            message.contains("1×2 pixels, not 3×2: raw pixels"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::io::Write;
 
+use pipeline::classify::cell_text;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::{ConfusionMatrix, Evaluation};
@@ -115,8 +116,7 @@ pub fn confusion_table(matrix: &ConfusionMatrix, class_names: &[String], space: 
 
 /// Writes the whole confusion matrix as CSV: a header `truth,<class>,…` and a row per true class.
 ///
-/// UTF-8, LF line ends. Control characters in names are escaped (`\n`), and a name that a spreadsheet would take for a formula gets a
-/// leading apostrophe.
+/// UTF-8, LF line ends; names are escaped as in the file of labels, by [`cell_text`].
 ///
 /// # Errors
 /// When `writer` fails.
@@ -128,7 +128,7 @@ pub fn write_confusion_csv(
     let name = |class: usize| {
         class_names
             .get(class)
-            .map_or_else(|| class.to_string(), |name| csv_cell(name))
+            .map_or_else(|| class.to_string(), |name| cell_text(name))
     };
     let mut csv = csv::Writer::from_writer(writer);
     csv.write_field("truth")?;
@@ -314,21 +314,6 @@ fn printable(name: &str) -> String {
             }
         })
         .collect()
-}
-
-fn csv_cell(name: &str) -> String {
-    let mut cell = String::new();
-    if name.starts_with(['=', '+', '-', '@']) {
-        cell.push('\'');
-    }
-    for character in name.chars() {
-        if character.is_control() {
-            cell.extend(character.escape_default());
-        } else {
-            cell.push(character);
-        }
-    }
-    cell
 }
 
 #[cfg(test)]
@@ -524,10 +509,10 @@ mod tests {
         let mut bytes = Vec::new();
         write_confusion_csv(&evaluation(&names, 10).confusion_matrix, &names, &mut bytes).unwrap();
         assert_snapshot!(String::from_utf8(bytes).unwrap(), @r#"
-        truth,plain,"with, comma",'=SUM(A1)\n
+        truth,plain,"with, comma",%3DSUM(A1)%0A
         plain,8,0,2
         "with, comma",2,8,0
-        '=SUM(A1)\n,0,2,8
+        %3DSUM(A1)%0A,0,2,8
         "#);
     }
 

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use pipeline::atomic_file;
 
 use super::events::EpochSummary;
 
@@ -52,22 +53,8 @@ impl History {
     /// # Errors
     /// When the file cannot be written; the error names it.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let write = || -> Result<()> {
-            let folder = path
-                .parent()
-                .filter(|folder| !folder.as_os_str().is_empty())
-                .unwrap_or(Path::new("."));
-            let mut options = tempfile::Builder::new();
-            // Temporary files are private by default; this one becomes a result like any other, subject to the umask.
-            #[cfg(unix)]
-            options.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-            let mut file = options.tempfile_in(folder)?;
-            self.write_csv(&mut file)?;
-            file.as_file().sync_all()?;
-            file.persist(path)?;
-            Ok(())
-        };
-        write().with_context(|| format!("cannot write the training history to {}", path.display()))
+        atomic_file::write(path, |file| Ok(self.write_csv(file)?))
+            .context("the training history cannot be saved")
     }
 }
 
@@ -184,10 +171,15 @@ mod tests {
             let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
             assert_eq!(mode(&path), mode(&plain), "as readable as any other file");
         }
-        let error = history()
-            .save(&folder.path().join("missing/history.csv"))
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("history.csv"), "{error}");
+        let error = format!(
+            "{:#}",
+            history()
+                .save(&folder.path().join("missing/history.csv"))
+                .unwrap_err()
+        );
+        assert!(
+            error.contains("history") && error.contains("missing cannot be written"),
+            "{error}"
+        );
     }
 }

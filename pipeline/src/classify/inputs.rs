@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::atomic_file::folder_of;
+
 /// Folders and files to classify, none inside another, in path order.
 #[derive(Clone, Debug)]
 pub struct Inputs {
@@ -113,13 +115,6 @@ impl Root {
             is_folder: metadata.is_dir(),
         })
     }
-}
-
-/// The folder a file lies in; the current one where its path has no folder.
-pub(crate) fn folder_of(file: &Path) -> &Path {
-    file.parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]

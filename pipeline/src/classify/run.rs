@@ -21,10 +21,10 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use super::batch::Batch;
 use super::csv_output::CsvOutput;
 use super::inputs::Inputs;
-use super::publish::{DurableFile, StagedFile};
 use super::rows::{Row, rows};
 use super::summary::{StageTimes, Stages, Summary};
 use super::walk::{SkipReason, Skipped, Source, Visit, Walk};
+use crate::atomic_file::{DurableFile, StagedFile};
 use crate::decode::{Limits, Status};
 use crate::model::Classifier;
 

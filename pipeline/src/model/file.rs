@@ -56,12 +56,12 @@ pub struct ModelFile {
 #[derive(Debug, thiserror::Error)]
 pub enum ModelFileError {
     /// The file could not be read.
-    #[error("{name} cannot be read: {error}")]
+    #[error("{name} cannot be read: {reason}")]
     Read {
         /// The file.
         name: String,
-        /// What the operating system said; part of the message, so no source that a chain of errors would say again.
-        error: io::Error,
+        /// What the operating system said. Not called `source`: the message has it, and a chain of causes would repeat it.
+        reason: io::Error,
     },
     /// The content is not that of an ONNX model.
     #[error("{name} is not an ONNX model: {reason}")]
@@ -232,9 +232,9 @@ fn is_ours(model: &ModelProto) -> bool {
 }
 
 fn read(path: &Path, name: &str) -> Result<Vec<u8>, ModelFileError> {
-    let failed = |error| ModelFileError::Read {
+    let failed = |reason| ModelFileError::Read {
         name: name.to_owned(),
-        error,
+        reason,
     };
     let file = File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
@@ -359,8 +359,8 @@ mod tests {
             missing.to_string().contains("none.onnx cannot be read"),
             "{missing}"
         );
-        let chain = format!("{:#}", anyhow::Error::from(missing));
-        assert_eq!(chain.matches("os error").count(), 1, "{chain}");
+        let line = format!("{:#}", anyhow::Error::from(missing));
+        assert_eq!(line.matches("os error").count(), 1, "{line}");
         assert!(ModelFile::read(folder.path()).is_err());
     }
 

@@ -1,4 +1,6 @@
 //! Files that appear whole or not at all: written beside their final place, made durable, then renamed over it.
+//!
+//! Whatever the program leaves behind as a single file goes through here.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -7,7 +9,18 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use tempfile::{Builder, NamedTempFile};
 
-use super::inputs::folder_of;
+/// Writes the file at `destination` in one go: `content` fills it, and only when it is whole and durable does it take its place.
+///
+/// # Errors
+/// When `content` fails or the file cannot be written; what was at `destination` is then untouched.
+pub fn write(
+    destination: &Path,
+    content: impl FnOnce(&mut StagedFile) -> Result<()>,
+) -> Result<()> {
+    let mut staged = StagedFile::create(destination)?;
+    content(&mut staged).with_context(|| format!("{} cannot be written", destination.display()))?;
+    staged.make_durable()?.publish()
+}
 
 /// A file that is being written under another name; dropping it leaves nothing behind.
 pub struct StagedFile {
@@ -107,6 +120,13 @@ impl DurableFile {
     }
 }
 
+/// The folder a file lies in; the current one where its path has no folder.
+pub(crate) fn folder_of(file: &Path) -> &Path {
+    file.parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +144,24 @@ mod tests {
         assert_eq!(fs::read(&destination).unwrap(), b"old");
         durable.publish().unwrap();
         assert_eq!(fs::read(&destination).unwrap(), b"new");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn content_that_fails_half_way_leaves_the_old_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let destination = folder.path().join("history.csv");
+        write(&destination, |file| Ok(file.write_all(b"old")?)).unwrap();
+        let error = write(&destination, |file| {
+            file.write_all(b"half")?;
+            anyhow::bail!("no more figures")
+        });
+        let message = format!("{:#}", error.unwrap_err());
+        assert!(
+            message.contains("history.csv cannot be written: no more figures"),
+            "{message}"
+        );
+        assert_eq!(fs::read(&destination).unwrap(), b"old");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 

@@ -1,0 +1,388 @@
+//! `catalog evaluate`: how good a model is on labelled images.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, ValueEnum};
+use pipeline::atomic_file::StagedFile;
+use pipeline::classify::cell_text;
+use pipeline::model::ModelFile;
+use serde::Serialize;
+
+use super::dataset::warn_of_skipped;
+use super::model::{ModelArgs, cores};
+use super::signals::Stop;
+use super::{GlobalArgs, NOT_ALL_OK, print};
+use crate::dataset::{self, Dataset, LoadSettings, Part, Parts, Pixels, Purpose, Source};
+use crate::evaluation::{Judgement, judge};
+use crate::metrics::Evaluation;
+use crate::metrics::display::{self, Space};
+use crate::runtime::{self, Need, Runtime};
+
+/// Columns of a table that goes to a file or another program.
+const COLUMNS_WITHOUT_TERMINAL: usize = 120;
+
+/// Say how good a model is on labelled images
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  catalog evaluate fashion-mnist
+  catalog evaluate photos --model models/shop/model.onnx --confusion confusion.csv
+  catalog evaluate photos --part all --predictions predictions.csv --metrics metrics.json
+
+Data and model meet by the names of the classes. The loss is the mean cross-entropy of the
+probabilities that classify writes, in nats.
+
+Exit codes: 0 every image was judged, 1 there is no result, 2 wrong usage,
+3 the figures are there, but some files could not be used,
+130, 143 or 129 stopped by Ctrl-C, SIGTERM or SIGHUP")]
+pub(super) struct EvaluateArgs {
+    /// `fashion-mnist`, a folder of class folders or of IDX files, a 785-column CSV, or a CSV with the columns path and label
+    #[arg(value_name = "DATA")]
+    data: String,
+    /// Which part of the data [default: test if there is one, else validation, else all]
+    #[arg(long, value_enum)]
+    part: Option<PartArg>,
+    /// Also give the share of images whose class is among the K most probable
+    #[arg(short = 'k', long, value_name = "K,K,…", value_delimiter = ',', default_values_t = [1, 3], value_parser = super::model::at_least_one)]
+    top_k: Vec<usize>,
+    /// Write the confusion matrix as CSV: rows are the truth, columns what the model said
+    #[arg(long, value_name = "FILE.csv")]
+    confusion: Option<PathBuf>,
+    /// Write all figures as JSON
+    #[arg(long, value_name = "FILE.json")]
+    metrics: Option<PathBuf>,
+    /// Write source, label, predicted class and confidence of every image as CSV
+    #[arg(long, value_name = "FILE.csv")]
+    predictions: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum PartArg {
+    /// Images to learn from
+    Train,
+    /// Images to choose by
+    Validation,
+    /// Images to judge by
+    Test,
+    /// Every image there is
+    All,
+}
+
+/// Runs `catalog evaluate`.
+pub(super) fn run(args: &EvaluateArgs, global: &GlobalArgs) -> Result<ExitCode> {
+    let files = OutputFiles::create(args)?;
+    let model = args.model.read()?;
+    let source = Source::detect(&args.data)?;
+    let runtime = runtime::load(&global.runtime_settings()?, Need::Inference)?;
+    let dataset = dataset::load(&source, &load_settings(args, &model, global)?)?;
+    warn_of_skipped(&dataset);
+    let (mut classifier, _) = args.model.classifier(&runtime, &model, cores())?;
+
+    tracing::info!("evaluating {}", described(&dataset));
+    let stop = Stop::listen()?;
+    let outcome = judge(
+        &dataset,
+        &model.metadata().labels,
+        args.model.batch_size(),
+        &args.top_k,
+        |batch, images| {
+            if stop.is_asked() {
+                bail!("stopped");
+            }
+            classifier
+                .classify(batch, images)
+                .context("the model could not be run")
+        },
+    );
+    if stop.is_asked() {
+        tracing::warn!("stopped: there is no result");
+        return Ok(stop.exit_code());
+    }
+    let judgement = outcome?;
+    if judgement.without_answer > 0 {
+        tracing::warn!(
+            "{} images are in no figure: the model gave numbers that are not finite for them",
+            judgement.without_answer
+        );
+    }
+
+    let classes = &judgement.evaluation.classes;
+    let absent = classes.iter().filter(|class| class.images == 0).count();
+    if absent > 0 {
+        tracing::warn!(
+            "{absent} of the model's {} classes have no image in the data: each counts as 0 in the macro means",
+            classes.len()
+        );
+    }
+
+    files.write(&model, &runtime, &dataset, &judgement)?;
+    let labels = &model.metadata().labels;
+    print(&text(&judgement.evaluation, labels, space()))?;
+    let unused = dataset.skipped.len() + judgement.without_answer;
+    Ok(if unused == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(NOT_ALL_OK)
+    })
+}
+
+/// The model's own contract, so that an image becomes the same pixels here as in classification.
+fn load_settings(
+    args: &EvaluateArgs,
+    model: &ModelFile,
+    global: &GlobalArgs,
+) -> Result<LoadSettings> {
+    Ok(LoadSettings {
+        pixels: Pixels::Contract(model.metadata().preprocess.clone()),
+        parts: match args.part {
+            None => Parts::Judging,
+            Some(PartArg::Train) => Parts::Only(Part::Train),
+            Some(PartArg::Validation) => Parts::Only(Part::Validation),
+            Some(PartArg::Test) => Parts::Only(Part::Test),
+            Some(PartArg::All) => Parts::All,
+        },
+        purpose: Purpose::Evaluation,
+        cache: global.cache_folder()?,
+        offline: global.offline,
+    })
+}
+
+/// The parts that have images.
+fn parts(dataset: &Dataset) -> Vec<(&'static str, usize)> {
+    dataset
+        .parts()
+        .filter(|(_, split)| !split.is_empty())
+        .map(|(part, split)| (part.name(), split.len()))
+        .collect()
+}
+
+fn described(dataset: &Dataset) -> String {
+    let parts: Vec<String> = parts(dataset)
+        .into_iter()
+        .map(|(part, images)| format!("{images} images of its {part} part"))
+        .collect();
+    format!("{}: {}", dataset.name, parts.join(", "))
+}
+
+fn text(evaluation: &Evaluation, labels: &[String], space: Space) -> String {
+    let mut text = display::summary(evaluation);
+    let _ = write!(
+        text,
+        "\nmacro precision {:.4}, macro recall {:.4}\n\n{}\n{}",
+        evaluation.macro_precision,
+        evaluation.macro_recall,
+        display::class_table(evaluation, space),
+        display::confusion_table(&evaluation.confusion_matrix, labels, space)
+    );
+    text
+}
+
+/// As wide as COLUMNS says, or else the terminal.
+fn space() -> Space {
+    let said = std::env::var("COLUMNS")
+        .ok()
+        .and_then(|columns| columns.parse().ok())
+        .filter(|&columns: &usize| columns > 0);
+    let terminal = || match console::Term::stdout().size_checked() {
+        Some((_, columns)) if io::stdout().is_terminal() => usize::from(columns),
+        _ => COLUMNS_WITHOUT_TERMINAL,
+    };
+    Space {
+        width: said.unwrap_or_else(terminal),
+        ..Space::default()
+    }
+}
+
+/// Files that were asked for, made before anything else so that a place that cannot be written is known at once.
+struct OutputFiles {
+    confusion: Option<StagedFile>,
+    metrics: Option<StagedFile>,
+    predictions: Option<StagedFile>,
+}
+
+/// All figures, as a file.
+#[derive(Serialize)]
+struct Metrics<'a> {
+    program: &'static str,
+    version: &'static str,
+    model: Model<'a>,
+    onnxruntime: &'a str,
+    data: Data<'a>,
+    /// What the loss is taken of.
+    loss_of: &'static str,
+    #[serde(flatten)]
+    evaluation: &'a Evaluation,
+}
+
+#[derive(Serialize)]
+struct Model<'a> {
+    file: &'a str,
+    sha256: &'a str,
+}
+
+#[derive(Serialize)]
+struct Data<'a> {
+    name: &'a str,
+    /// Of the parts that were judged.
+    fingerprint: &'a str,
+    parts: Vec<&'static str>,
+    skipped_files: usize,
+    images_without_answer: usize,
+}
+
+impl OutputFiles {
+    fn create(args: &EvaluateArgs) -> Result<Self> {
+        let paths = [&args.confusion, &args.metrics, &args.predictions];
+        let given: Vec<&Path> = paths
+            .into_iter()
+            .filter_map(|path| path.as_deref())
+            .collect();
+        for (index, path) in given.iter().enumerate() {
+            if given[..index].contains(path) {
+                bail!("{}: two results cannot have the same file", path.display());
+            }
+        }
+        let create = |path: &Option<PathBuf>| path.as_deref().map(StagedFile::create).transpose();
+        Ok(Self {
+            confusion: create(&args.confusion)?,
+            metrics: create(&args.metrics)?,
+            predictions: create(&args.predictions)?,
+        })
+    }
+
+    /// Writes them all before the first appears.
+    fn write(
+        self,
+        model: &ModelFile,
+        runtime: &Runtime,
+        dataset: &Dataset,
+        judgement: &Judgement,
+    ) -> Result<()> {
+        let labels = &model.metadata().labels;
+        let mut whole = Vec::new();
+        if let Some(mut file) = self.confusion {
+            let matrix = &judgement.evaluation.confusion_matrix;
+            display::write_confusion_csv(matrix, labels, &mut file)
+                .context("the confusion matrix cannot be written")?;
+            whole.push(file.make_durable()?);
+        }
+        if let Some(mut file) = self.metrics {
+            let metrics = Metrics {
+                program: env!("CARGO_PKG_NAME"),
+                version: env!("CARGO_PKG_VERSION"),
+                model: Model {
+                    file: model.name(),
+                    sha256: model.checksum(),
+                },
+                onnxruntime: &runtime.version,
+                data: Data {
+                    name: &dataset.name,
+                    fingerprint: &dataset.fingerprint,
+                    parts: parts(dataset).into_iter().map(|(part, _)| part).collect(),
+                    skipped_files: dataset.skipped.len(),
+                    images_without_answer: judgement.without_answer,
+                },
+                loss_of: "probabilities",
+                evaluation: &judgement.evaluation,
+            };
+            serde_json::to_writer_pretty(&mut file, &metrics)
+                .context("the figures cannot be written")?;
+            file.write_all(b"\n")?;
+            whole.push(file.make_durable()?);
+        }
+        if let Some(mut file) = self.predictions {
+            write_predictions(judgement, labels, &mut file)
+                .context("the predictions cannot be written")?;
+            whole.push(file.make_durable()?);
+        }
+        whole.into_iter().try_for_each(|file| file.publish())
+    }
+}
+
+/// A row per image; one without an answer has an empty prediction and confidence.
+fn write_predictions(
+    judgement: &Judgement,
+    labels: &[String],
+    file: impl io::Write,
+) -> csv::Result<()> {
+    let labels: Vec<String> = labels.iter().map(|label| cell_text(label)).collect();
+    let mut csv = csv::Writer::from_writer(file);
+    csv.write_record(["source", "label", "predicted", "confidence"])?;
+    for verdict in &judgement.verdicts {
+        let (predicted, confidence) = match verdict.answer {
+            Some((class, confidence)) => (labels[class].as_str(), format!("{confidence:.6}")),
+            None => ("", String::new()),
+        };
+        csv.write_record([
+            cell_text(&verdict.source).as_str(),
+            &labels[verdict.label as usize],
+            predicted,
+            &confidence,
+        ])?;
+    }
+    csv.flush()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::evaluation::Verdict;
+    use crate::metrics::Scores;
+
+    fn evaluation(labels: &[String]) -> Evaluation {
+        let rows: [(&[f32], u32); 3] = [(&[0.75, 0.25], 0), (&[0.75, 0.25], 1), (&[0.5, 0.5], 0)];
+        Evaluation::from_rows(labels, Scores::Probabilities, &[1, 2], rows).unwrap()
+    }
+
+    #[test]
+    fn figures_table_and_matrix_follow_each_other() {
+        let labels = ["bag", "boot"].map(str::to_owned);
+        insta::assert_snapshot!(text(&evaluation(&labels), &labels, Space::default()), @r"
+        accuracy 0.6667, top-2 1.0000, macro F1 0.4000, loss 0.7890 on 3 images
+        macro precision 0.3333, macro recall 0.5000
+
+        class  images  precision  recall      F1
+        bag         2     0.6667  1.0000  0.8000
+        boot        1     0.0000  0.0000  0.0000
+        mean        3     0.3333  0.5000  0.4000
+
+        rows: truth, columns: prediction
+              bag  boot
+        bag     2     ·
+        boot    1     ·
+        ");
+    }
+
+    #[test]
+    fn predictions_have_a_row_per_image() {
+        let labels = ["=bag", "T-shirt/top"].map(str::to_owned);
+        let verdict = |source: &str, label, answer| Verdict {
+            source: source.to_owned(),
+            label,
+            answer,
+        };
+        let judgement = Judgement {
+            evaluation: evaluation(&labels),
+            verdicts: vec![
+                verdict("test/a,b.png", 1, Some((0, 0.75))),
+                verdict("t10k-images#1", 0, None),
+            ],
+            without_answer: 1,
+        };
+        let mut bytes = Vec::new();
+        write_predictions(&judgement, &labels, &mut bytes).unwrap();
+        assert_eq!(
+            String::from_utf8(bytes).unwrap(),
+            "source,label,predicted,confidence\n\
+             \"test/a,b.png\",T-shirt/top,%3Dbag,0.750000\n\
+             t10k-images#1,%3Dbag,,\n"
+        );
+    }
+}

@@ -1,0 +1,338 @@
+//! `catalog inspect`: everything a model file says about itself. It needs no ONNX Runtime, since nothing is run.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use pipeline::model::ModelFile;
+use pipeline::onnx::{
+    DimensionValue, ModelProto, TensorTypeProto, TypeValue, ValueInfoProto, data_type,
+};
+use pipeline::preprocess::Preprocess;
+use prost::Message as _;
+use serde::Serialize;
+
+use super::print;
+use crate::default_model::default_model;
+use crate::training::export::TrainingSummary;
+
+/// Say everything a model file says about itself
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  catalog inspect models/shop/model.onnx
+  catalog inspect models/shop/model.onnx --json | jq .labels
+
+The file is checked as before any use: its checksum, its content, its labels and shapes.")]
+pub(super) struct InspectArgs {
+    /// Model file [default: the model for fashion articles that is part of the program]
+    #[arg(value_name = "MODEL")]
+    model: Option<PathBuf>,
+    /// Write JSON instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a model file says about itself.
+#[derive(Debug, Serialize)]
+struct Description<'a> {
+    file: &'a str,
+    bytes: usize,
+    sha256: &'a str,
+    format_version: u32,
+    ir_version: Option<i64>,
+    opsets: Vec<Opset>,
+    producer: String,
+    nodes: usize,
+    inputs: Vec<String>,
+    outputs: Vec<String>,
+    labels: &'a [String],
+    preprocess: &'a Preprocess,
+    temperature: f32,
+    self_tests: usize,
+    training: &'a serde_json::Value,
+}
+
+#[derive(Debug, Serialize)]
+struct Opset {
+    domain: String,
+    version: i64,
+}
+
+/// Runs `catalog inspect`.
+pub(super) fn run(args: &InspectArgs) -> Result<ExitCode> {
+    let model = match &args.model {
+        Some(path) => ModelFile::read(path)?,
+        None => default_model()?,
+    };
+    let onnx = ModelProto::decode(model.bytes())
+        .with_context(|| format!("{} is not an ONNX model", model.name()))?;
+    let description = Description::new(&model, &onnx);
+    print(&match args.json {
+        true => serde_json::to_string_pretty(&description)? + "\n",
+        false => description.text(),
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+impl<'a> Description<'a> {
+    fn new(model: &'a ModelFile, onnx: &ModelProto) -> Self {
+        let metadata = model.metadata();
+        let graph = onnx.graph.as_ref();
+        let opsets = onnx.opset_import.iter().map(|opset| Opset {
+            domain: match opset.domain() {
+                "" => "ai.onnx".to_owned(),
+                domain => domain.to_owned(),
+            },
+            version: opset.version(),
+        });
+        let values = |values: &[ValueInfoProto]| values.iter().map(written).collect();
+        Self {
+            file: model.name(),
+            bytes: model.bytes().len(),
+            sha256: model.checksum(),
+            format_version: metadata.format_version,
+            ir_version: onnx.ir_version,
+            opsets: opsets.collect(),
+            producer: format!("{} {}", onnx.producer_name(), onnx.producer_version())
+                .trim()
+                .to_owned(),
+            nodes: graph.map_or(0, |graph| graph.node.len()),
+            inputs: graph.map_or_else(Vec::new, |graph| values(&graph.input)),
+            outputs: graph.map_or_else(Vec::new, |graph| values(&graph.output)),
+            labels: &metadata.labels,
+            preprocess: &metadata.preprocess,
+            temperature: metadata.temperature,
+            self_tests: metadata.self_test.len(),
+            training: &metadata.summary,
+        }
+    }
+
+    /// For a person: a fact a line, its name in front.
+    fn text(&self) -> String {
+        let opsets: Vec<String> = self
+            .opsets
+            .iter()
+            .map(|opset| format!("{} {}", opset.domain, opset.version))
+            .collect();
+        let mut lines = vec![
+            fact("file", self.file),
+            fact("size", format!("{} bytes", self.bytes)),
+            fact("SHA-256", self.sha256),
+            fact(
+                "format",
+                format!(
+                    "catalog {}, ONNX IR {}, operators {}, written by {}",
+                    self.format_version,
+                    self.ir_version.unwrap_or_default(),
+                    opsets.join(" and "),
+                    self.producer
+                ),
+            ),
+            fact("graph", format!("{} nodes", self.nodes)),
+            fact("inputs", self.inputs.join(", ")),
+            fact("outputs", self.outputs.join(", ")),
+            fact("image", image(self.preprocess)),
+            fact("temperature", self.temperature),
+            fact("self-test", format!("{} images", self.self_tests)),
+            fact("labels", self.labels.len()),
+        ];
+        let digits = self.labels.len().saturating_sub(1).to_string().len();
+        for (number, label) in self.labels.iter().enumerate() {
+            lines.push(format!("  {number:>digits$}  {}", printable(label)));
+        }
+        lines.extend(training_lines(self.training));
+        lines.join("\n") + "\n"
+    }
+}
+
+fn fact(name: &str, value: impl ToString) -> String {
+    format!("{name:<11}  {}", printable(&value.to_string()))
+}
+
+/// Text from a file cannot move the cursor.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|letter| match letter.is_control() {
+            true => '\u{fffd}',
+            false => letter,
+        })
+        .collect()
+}
+
+fn image(preprocess: &Preprocess) -> String {
+    let Preprocess {
+        height,
+        width,
+        colour,
+        fit,
+        filter,
+        orientation,
+        background: [red, green, blue],
+    } = preprocess;
+    format!(
+        "{width}×{height} {} (width×height), fit {}, filter {}, EXIF orientation {}, background {red},{green},{blue}",
+        word(colour),
+        word(fit),
+        word(filter),
+        word(orientation)
+    )
+}
+
+/// The word by which a choice goes in JSON.
+fn word(choice: &impl Serialize) -> String {
+    match serde_json::to_value(choice) {
+        Ok(serde_json::Value::String(word)) => word,
+        other => format!("{other:?}"),
+    }
+}
+
+/// How the model came to be; a summary of another version of the program is shown as it is.
+fn training_lines(summary: &serde_json::Value) -> Vec<String> {
+    if summary.is_null() {
+        return vec![fact("training", "nothing is said about it")];
+    }
+    let Ok(training) = serde_json::from_value::<TrainingSummary>(summary.clone()) else {
+        return vec![fact("training", summary)];
+    };
+    let data = &training.data;
+    let run = &training.run;
+    let mut lines = vec![
+        fact(
+            "trained by",
+            format!(
+                "catalog {} with ONNX Runtime {}",
+                training.program_version, training.onnxruntime_version
+            ),
+        ),
+        fact(
+            "data",
+            format!(
+                "{}: {} images to learn from, {} to choose by, {} files not used",
+                data.name, data.train_images, data.validation_images, data.skipped_files
+            ),
+        ),
+        fact("fingerprint", &data.fingerprint),
+        fact(
+            "network",
+            format!(
+                "{} trained numbers, {:.1} million operations an image",
+                training.trained_scalars,
+                training.flops_per_image as f64 / 1e6
+            ),
+        ),
+        fact(
+            "run",
+            format!(
+                "{} epochs{}, best is epoch {} with validation accuracy {:.4}",
+                run.epochs,
+                if run.stopped { " until stopped" } else { "" },
+                run.best_epoch,
+                run.best_accuracy
+            ),
+        ),
+        fact(
+            "options",
+            serde_json::to_string(&training.options).unwrap_or_default(),
+        ),
+        String::new(),
+        "epoch  train loss  validation loss  accuracy  learning rate".to_owned(),
+    ];
+    for epoch in &training.epochs {
+        lines.push(format!(
+            "{:>5}  {:>10.4}  {:>15.4}  {:>8.4}  {:>13.2e}{}",
+            epoch.epoch,
+            epoch.train_loss,
+            epoch.validation_loss,
+            epoch.validation_accuracy,
+            epoch.learning_rate,
+            if epoch.epoch == run.best_epoch {
+                "  best"
+            } else {
+                ""
+            }
+        ));
+    }
+    lines
+}
+
+/// Name, element type and shape: `images uint8 [N, 28, 28, 1]`.
+fn written(value: &ValueInfoProto) -> String {
+    let tensor = match value.r#type.as_ref().and_then(|typed| typed.value.as_ref()) {
+        Some(TypeValue::Tensor(tensor)) => tensor,
+        Some(TypeValue::Sequence(_)) | None => return value.name().to_owned(),
+    };
+    format!(
+        "{} {} {}",
+        value.name(),
+        element(tensor.elem_type()),
+        shape(tensor)
+    )
+}
+
+fn element(number: i32) -> String {
+    match number {
+        data_type::FLOAT => "float32".to_owned(),
+        data_type::UINT8 => "uint8".to_owned(),
+        data_type::FLOAT16 => "float16".to_owned(),
+        data_type::INT32 => "int32".to_owned(),
+        data_type::INT64 => "int64".to_owned(),
+        data_type::BOOL => "bool".to_owned(),
+        other => format!("type {other}"),
+    }
+}
+
+fn shape(tensor: &TensorTypeProto) -> String {
+    let Some(shape) = &tensor.shape else {
+        return "of any shape".to_owned();
+    };
+    let sizes: Vec<String> = shape
+        .dim
+        .iter()
+        .map(|dimension| match &dimension.value {
+            Some(DimensionValue::Fixed(size)) => size.to_string(),
+            Some(DimensionValue::Symbolic(name)) => name.clone(),
+            None => "?".to_owned(),
+        })
+        .collect();
+    format!("[{}]", sizes.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_embedded_model_describes_itself() {
+        let model = default_model().unwrap();
+        let onnx = ModelProto::decode(model.bytes()).unwrap();
+        let description = Description::new(&model, &onnx);
+        let text = description.text();
+        for part in [
+            "images uint8 [N, 28, 28, 1]",
+            "probabilities float32 [N, 10]",
+            "28×28 grey (width×height), fit stretch, filter bilinear, EXIF orientation apply",
+            "0  T-shirt/top\n",
+            "fashion-mnist: 48000 images to learn from, 12000 to choose by",
+            "  best",
+        ] {
+            assert!(text.contains(part), "{part:?} is not in:\n{text}");
+        }
+        assert!(text.contains(model.checksum()), "{text}");
+        let json = serde_json::to_value(&description).unwrap();
+        assert_eq!(json["labels"].as_array().unwrap().len(), 10);
+        assert!(json["training"]["options"].is_object());
+    }
+
+    #[test]
+    fn unknown_summaries_are_shown_and_control_characters_are_not() {
+        let lines = training_lines(&serde_json::json!({"by": "a later\u{1b}[2J version"}));
+        assert!(lines[0].contains("a later") && !lines[0].contains('\u{1b}'));
+        assert_eq!(
+            training_lines(&serde_json::Value::Null),
+            ["training     nothing is said about it"]
+        );
+        assert_eq!(printable("a\nb\u{1b}"), "a\u{fffd}b\u{fffd}");
+    }
+}

@@ -1,0 +1,167 @@
+//! The model of a command: which file it is, where it runs, and how many images at a time.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use anyhow::{Result, anyhow, bail};
+use clap::Args;
+use ort::ep::{CUDA, ExecutionProvider as _};
+use pipeline::model::{
+    Classifier, Device, ForeignFacts, ModelFile, ModelFileError, SessionSettings,
+};
+
+use crate::default_model::default_model;
+use crate::runtime::Runtime;
+
+/// Options that say which model runs, and where.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Model")]
+pub(super) struct ModelArgs {
+    /// Model file [default: the model for fashion articles that is part of the program]
+    #[arg(short, long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// Class names of a model that was not made by catalog, one a line
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
+    /// Preprocessing contract of a model that was not made by catalog, as JSON
+    #[arg(long, value_name = "FILE")]
+    preprocess: Option<PathBuf>,
+    /// Where the model runs: auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+    /// Images per run of the model
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one)]
+    batch_size: usize,
+}
+
+/// Where the user wants the model to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DeviceChoice {
+    /// A GPU if one can be used, else the processor.
+    Auto,
+    /// This device or none.
+    Only(Device),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "auto" => Ok(Self::Auto),
+            None if text == "cpu" => Ok(Self::Only(Device::Cpu)),
+            None if text == "cuda" => Ok(Self::Only(Device::Cuda(0))),
+            Some(("cuda", number)) if let Ok(number) = number.parse() => {
+                Ok(Self::Only(Device::Cuda(number)))
+            }
+            _ => Err("expected auto, cpu, cuda or cuda:N".to_owned()),
+        }
+    }
+}
+
+/// A number of things that cannot be none.
+pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("at least 1 is needed".to_owned()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("not a whole number".to_owned()),
+    }
+}
+
+/// Cores of this machine; one where the system does not say how many there are.
+pub(super) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+impl ModelArgs {
+    /// Images per run of the model.
+    pub(super) fn batch_size(&self) -> usize {
+        self.batch_size
+    }
+
+    /// Reads the model file and checks it, or takes the embedded one and says so.
+    pub(super) fn read(&self) -> Result<ModelFile> {
+        match (&self.model, &self.preprocess, &self.labels) {
+            (None, None, None) => {
+                tracing::info!(
+                    "no --model was given: taking the embedded model for fashion articles"
+                );
+                default_model()
+            }
+            (None, _, _) => {
+                bail!("--labels and --preprocess describe a foreign model: name it with --model")
+            }
+            (Some(path), None, None) => ModelFile::read(path).map_err(|error| match error {
+                ModelFileError::Foreign { .. } => {
+                    anyhow!("{error}: give them with --labels and --preprocess")
+                }
+                error => error.into(),
+            }),
+            (Some(path), Some(contract), Some(labels)) => Ok(ModelFile::read_foreign(
+                path,
+                ForeignFacts::read(contract, labels)?,
+            )?),
+            (Some(_), Some(_), None) => bail!(
+                "--preprocess describes a foreign model, whose class names are needed too: give them with --labels"
+            ),
+            (Some(_), None, Some(_)) => bail!(
+                "--labels names the classes of a foreign model, whose preprocessing is needed too: give it with --preprocess"
+            ),
+        }
+    }
+
+    /// Loads the model where the user wants it, or where it can run, and says which that is.
+    pub(super) fn classifier(
+        &self,
+        runtime: &Runtime,
+        model: &ModelFile,
+        threads: usize,
+    ) -> Result<(Classifier, Device)> {
+        let load = |device| {
+            // Spinning would take the cores from the decoders.
+            let session = SessionSettings {
+                device,
+                threads,
+                spinning: false,
+            };
+            Classifier::load(&runtime.environment, model, &session)
+                .map(|classifier| (classifier, device))
+        };
+        match self.device {
+            DeviceChoice::Only(device) => load(device),
+            DeviceChoice::Auto if !matches!(CUDA::is_available(), Ok(true)) => {
+                tracing::info!(
+                    "running on the CPU: ONNX Runtime {} here has no CUDA",
+                    runtime.version
+                );
+                load(Device::Cpu)
+            }
+            DeviceChoice::Auto => match load(Device::Cuda(0)) {
+                Ok(loaded) => {
+                    tracing::info!("running on GPU 0 with CUDA");
+                    Ok(loaded)
+                }
+                Err(error) => {
+                    tracing::info!("running on the CPU: CUDA cannot be used ({error:#})");
+                    load(Device::Cpu)
+                }
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_named_in_words() {
+        assert_eq!("auto".parse(), Ok(DeviceChoice::Auto));
+        assert_eq!("cpu".parse(), Ok(DeviceChoice::Only(Device::Cpu)));
+        assert_eq!("cuda".parse(), Ok(DeviceChoice::Only(Device::Cuda(0))));
+        assert_eq!("cuda:3".parse(), Ok(DeviceChoice::Only(Device::Cuda(3))));
+        for wrong in ["", "gpu", "cuda:", "cuda:x", "cpu:1"] {
+            assert!(wrong.parse::<DeviceChoice>().is_err(), "{wrong}");
+        }
+    }
+}
