@@ -86,3 +86,73 @@ pub fn differentiate(graph: &mut Graph, loss: ValueId, wrt: &[ValueId]) -> Resul
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Axes, ElementType, Initializer, Role, Shape, TensorType};
+
+    fn weight(graph: &mut Graph, name: &str, shape: &[usize]) -> ValueId {
+        graph.parameter(name, shape, Role::Weight, Initializer::Constant(1.0))
+    }
+
+    fn message(graph: &mut Graph, loss: ValueId, wrt: ValueId) -> String {
+        format!("{:#}", differentiate(graph, loss, &[wrt]).unwrap_err())
+    }
+
+    #[test]
+    fn the_gradients_of_a_value_with_two_users_are_added() {
+        let mut graph = Graph::new();
+        let x = weight(&mut graph, "x", &[]);
+        let square = graph.mul(x, x).unwrap();
+        let loss = graph.add(square, x).unwrap();
+        let forward_nodes = graph.nodes().len();
+        let gradient = differentiate(&mut graph, loss, &[x]).unwrap()[0];
+        // d(x² + x)/dx = 1 + x + x.
+        let backward: Vec<&str> = graph.nodes()[forward_nodes..]
+            .iter()
+            .map(|node| node.op.name())
+            .collect();
+        assert_eq!(backward, ["mul", "mul", "add", "add"]);
+        assert_eq!(graph.nodes().last().unwrap().outputs, [gradient]);
+    }
+
+    #[test]
+    fn nothing_is_computed_for_what_needs_no_gradient() {
+        let mut graph = Graph::new();
+        let images = graph.input("images", TensorType::f32(Shape::batch(&[4])));
+        let weight = weight(&mut graph, "weight", &[4]);
+        let product = graph.mul(images, weight).unwrap();
+        let loss = graph.reduce_sum(product, Axes::Drop(&[0, 1])).unwrap();
+        let gradients = differentiate(&mut graph, loss, &[weight]).unwrap();
+        assert_eq!(graph.shape(gradients[0]), graph.shape(weight));
+        // The images' own gradient would be a product with the weight.
+        let uses_weight = |node: &&crate::graph::Node| node.inputs.contains(&weight);
+        assert_eq!(graph.nodes().iter().filter(uses_weight).count(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_differentiated_is_named() {
+        let mut graph = Graph::new();
+        let x = weight(&mut graph, "x", &[3]);
+        let idle = weight(&mut graph, "idle", &[3]);
+        let square = graph.mul(x, x).unwrap();
+        let loss = graph.reduce_sum(square, Axes::Drop(&[0])).unwrap();
+        assert_eq!(
+            message(&mut graph.clone(), square, x),
+            "only a scalar can be differentiated, mul: f32[3] is none"
+        );
+        assert_eq!(
+            message(&mut graph.clone(), loss, idle),
+            "the loss does not depend on idle: f32[3]"
+        );
+
+        let labels = graph.cast(x, ElementType::I64).unwrap();
+        let floats = graph.cast(labels, ElementType::F32).unwrap();
+        let sum = graph.reduce_sum(floats, Axes::Drop(&[0])).unwrap();
+        assert_eq!(
+            message(&mut graph, sum, x),
+            "gradient of node `cast_1` (cast): a conversion from i64 to f32 has no gradient"
+        );
+    }
+}

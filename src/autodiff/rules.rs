@@ -2,9 +2,9 @@
 //!
 //! dY stands for ∂loss/∂Y. Each rule has its formula above it and builds only what is wanted.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
-use crate::graph::{Axes, Dim, Graph, Node, Op, Shape, ValueId};
+use crate::graph::{Axes, Dim, ElementType, Graph, Node, Op, Shape, ValueId};
 
 /// Gradients of the inputs of `node`, in their order; `None` where not wanted.
 pub(super) fn input_gradients(
@@ -247,9 +247,13 @@ pub(super) fn input_gradients(
         // dX = dY summed over the axes that were repeated.
         Op::ExpandLike => only(sum_to(graph, dy, input(0))?),
         Op::BatchSize => bail!("the batch size has no gradient"),
-        // dX = dY converted back.
-        Op::Cast { .. } => {
+        // dX = dY converted back, between floats; whole numbers have no slope.
+        Op::Cast { to } => {
             let from = graph.value(input(0)).ty.element;
+            ensure!(
+                from == ElementType::F32 && *to == ElementType::F32,
+                "a conversion from {from} to {to} has no gradient"
+            );
             only(graph.cast(dy, from)?)
         }
         Op::ReluGrad

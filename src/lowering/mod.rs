@@ -181,3 +181,75 @@ pub(crate) fn unshaped_float() -> TypeProto {
         })),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Initializer, Role, Shape};
+
+    /// Twice an input plus a parameter, with an output that is dropped and a parameter that nothing uses.
+    fn graph() -> (Graph, ValueId) {
+        let mut graph = Graph::new();
+        let x = graph.input("x", TensorType::f32(Shape::batch(&[2])));
+        let bias = graph.parameter("bias", &[2], Role::BiasOrNorm, Initializer::Constant(0.0));
+        graph.parameter("idle", &[3], Role::Weight, Initializer::Constant(0.0));
+        let unwanted = graph.input("unwanted", TensorType::f32(Shape::batch(&[2])));
+        let twice = graph.scale(x, 2.0).unwrap();
+        graph.add(twice, unwanted).unwrap();
+        let sum = graph.add(twice, bias).unwrap();
+        (graph, sum)
+    }
+
+    fn lowered(parameters: Parameters<'_>) -> Result<GraphProto> {
+        let (graph, sum) = graph();
+        let targets = Targets {
+            outputs: vec![("y".to_owned(), sum)],
+            effects: vec![],
+        };
+        lower("test", &graph, Mode::Inference, &targets, parameters)
+    }
+
+    #[test]
+    fn only_what_the_outputs_need_is_emitted() {
+        let proto = lowered(Parameters::Inputs).unwrap();
+        let inputs: Vec<&str> = proto.input.iter().map(|input| input.name()).collect();
+        // All parameters, used or not: the training API wants that.
+        assert_eq!(inputs, ["x", "bias", "idle"]);
+        let operators: Vec<&str> = proto.node.iter().map(|node| node.op_type()).collect();
+        assert_eq!(operators, ["Mul", "Add"]);
+        assert_eq!(proto.output.len(), 1);
+        assert_eq!(proto.output[0].name(), "y");
+        assert_eq!(proto.node[1].output, ["y"]);
+    }
+
+    #[test]
+    fn constants_replace_the_parameters_that_are_used() {
+        let proto = lowered(Parameters::Constants(&[vec![1.0, -1.0], vec![0.0; 3]])).unwrap();
+        let inputs: Vec<&str> = proto.input.iter().map(|input| input.name()).collect();
+        assert_eq!(inputs, ["x"]);
+        let bias = proto
+            .initializer
+            .iter()
+            .find(|tensor| tensor.name() == "bias")
+            .unwrap();
+        assert_eq!(bias.dims, [2]);
+        assert_eq!(
+            bias.raw_data.as_deref(),
+            Some([1.0_f32.to_le_bytes(), (-1.0_f32).to_le_bytes()].as_flattened())
+        );
+        assert!(
+            proto
+                .initializer
+                .iter()
+                .all(|tensor| tensor.name() != "idle")
+        );
+
+        let error = lowered(Parameters::Constants(&[vec![1.0]]))
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            error,
+            "no values of the right number for parameter bias: f32[2]"
+        );
+    }
+}

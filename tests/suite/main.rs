@@ -6,6 +6,7 @@
 mod artifacts;
 mod classify;
 mod datasets;
+mod evaluate;
 mod gradients;
 mod graph;
 mod runtime;

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use catalog::dataset::{self, Dataset, LoadSettings, Purpose, Source, Split, idx};
+use catalog::dataset::{self, Dataset, LoadSettings, Parts, Pixels, Purpose, Source, Split, idx};
 use catalog::runtime::RuntimeSettings;
 use image::{GrayImage, Luma};
 use rand::{RngExt, SeedableRng};
@@ -145,8 +145,11 @@ pub fn fashion_mnist() -> &'static Dataset {
 /// How to load a data set that is on disk.
 pub fn load_settings() -> LoadSettings {
     LoadSettings {
-        size: None,
-        colour: None,
+        pixels: Pixels::Wished {
+            size: None,
+            colour: None,
+        },
+        parts: Parts::All,
         purpose: Purpose::Evaluation,
         cache: PathBuf::new(),
         offline: true,

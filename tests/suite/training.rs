@@ -18,18 +18,19 @@ use crate::testenv::{
 };
 
 const TRAIN_IMAGES: usize = 4000;
-const TEST_IMAGES: usize = 2000;
+/// Images to judge by.
+pub const TEST_IMAGES: usize = 2000;
 const EPOCHS: &str = "8";
 
 /// What training on part of Fashion-MNIST left in its folder.
-struct FashionModel {
-    model: Vec<u8>,
+pub struct FashionModel {
+    pub model: Vec<u8>,
     history: History,
     options: String,
 }
 
 /// The one training of the suite that takes more than a second.
-fn fashion_model() -> &'static FashionModel {
+pub fn fashion_model() -> &'static FashionModel {
     static MODEL: OnceLock<FashionModel> = OnceLock::new();
     MODEL.get_or_init(|| {
         let env = TestEnv::new();
@@ -321,7 +322,6 @@ fn an_interrupt_leaves_the_best_model_so_far() {
             .unwrap()
             .success()
     );
-    line_with(&mut lines, "stopping after this step");
     line_with(&mut lines, "exported ");
     assert!(lines.all(|line| !line.unwrap().starts_with("error: ")));
     assert_eq!(wait(&mut child), Some(130));
