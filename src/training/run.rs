@@ -128,51 +128,11 @@ pub fn train(
         device: "cpu".to_owned(),
     }));
 
-    let mut history = History::default();
-    let mut best: Option<Vec<Vec<f32>>> = None;
-    let mut ending = Ending::Finished;
-    for epoch in 1..=options.epochs {
-        let epoch_started = Instant::now();
-        emit(&Event::EpochStarted { epoch });
-        let pass = train_epoch(&mut session, &loader, epoch, options, stop, emit)?;
-        let train_seconds = epoch_started.elapsed().as_secs_f64();
-        if let Some(interrupted) = pass.interrupted {
-            ending = interrupted;
-            // A stop in the first epoch still leaves a model behind; later ones leave the best one.
-            if best.is_some() || matches!(ending, Ending::Diverged { .. }) {
-                break;
-            }
-        }
-        let (loss, accuracy) = validate(&session, validation, shape, task.classes)?;
-        let is_best = history
-            .best()
-            .is_none_or(|before| is_better((accuracy, loss), before));
-        let summary = EpochSummary {
-            epoch,
-            train_loss: pass.mean_loss,
-            validation_loss: loss,
-            validation_accuracy: accuracy,
-            learning_rate: pass.learning_rate,
-            seconds: epoch_started.elapsed().as_secs_f64(),
-            images_per_second: pass.images as f64 / train_seconds,
-            is_best,
-        };
-        if is_best {
-            best = Some(session.parameters()?);
-        }
-        history.epochs.push(summary);
-        emit(&Event::EpochDone(summary));
-        if ending != Ending::Finished {
-            break;
-        }
-    }
-
-    let best = best.with_context(|| match ending {
-        Ending::Diverged { step } => format!(
-            "the loss is no number any more at step {step}, before the first validation; try a lower learning rate"
-        ),
-        Ending::Finished | Ending::Stopped => "no epoch was finished".to_owned(),
-    })?;
+    let Outcome {
+        history,
+        best,
+        ending,
+    } = run_epochs(&mut session, &loader, validation, shape, options, stop, emit)?;
     session.restore(&best)?;
     let held_out = held_out(&session, validation, shape)?;
     let best_epoch = history.best();
@@ -194,6 +154,80 @@ pub fn train(
         summary,
         ending,
         held_out,
+    })
+}
+
+/// What is left when the epochs are over.
+struct Outcome {
+    history: History,
+    /// All parameters of the best epoch.
+    best: Vec<Vec<f32>>,
+    ending: Ending,
+}
+
+/// Trains and validates epoch after epoch, keeping the best parameters, until the end, a stop or a divergence.
+fn run_epochs(
+    session: &mut TrainingSession,
+    loader: &Loader<'_>,
+    validation: &Split,
+    shape: ImageShape,
+    options: &TrainOptions,
+    stop: &AtomicBool,
+    emit: &mut dyn FnMut(&Event),
+) -> Result<Outcome> {
+    let mut history = History::default();
+    let mut best = None;
+    let mut ending = Ending::Finished;
+    for epoch in 1..=options.epochs {
+        let started = Instant::now();
+        emit(&Event::EpochStarted { epoch });
+        let pass = train_epoch(session, loader, epoch, options, stop, emit)?;
+        let train_seconds = started.elapsed().as_secs_f64();
+        if let Some(interrupted) = pass.interrupted {
+            ending = interrupted;
+            // A stop in the first epoch still leaves a model behind; later ones leave the best one.
+            if best.is_some() || matches!(ending, Ending::Diverged { .. }) {
+                break;
+            }
+        }
+        let Some((loss, accuracy)) = validate(session, validation, shape)? else {
+            ending = Ending::Diverged {
+                step: session.steps_done(),
+            };
+            break;
+        };
+        let is_best = history
+            .best()
+            .is_none_or(|before| is_better((accuracy, loss), before));
+        let summary = EpochSummary {
+            epoch,
+            train_loss: pass.mean_loss,
+            validation_loss: loss,
+            validation_accuracy: accuracy,
+            learning_rate: pass.learning_rate,
+            seconds: started.elapsed().as_secs_f64(),
+            images_per_second: pass.images as f64 / train_seconds,
+            is_best,
+        };
+        if is_best {
+            best = Some(session.parameters()?);
+        }
+        history.epochs.push(summary);
+        emit(&Event::EpochDone(summary));
+        if ending != Ending::Finished {
+            break;
+        }
+    }
+    let best = best.with_context(|| match ending {
+        Ending::Diverged { step } => format!(
+            "the loss is no number any more at step {step}, before the first validation; try a lower learning rate"
+        ),
+        Ending::Finished | Ending::Stopped => "no epoch was finished".to_owned(),
+    })?;
+    Ok(Outcome {
+        history,
+        best,
+        ending,
     })
 }
 
@@ -298,24 +332,26 @@ fn is_better((accuracy, loss): (f64, f64), before: &EpochSummary) -> bool {
     }
 }
 
-/// Mean cross-entropy and accuracy on a split, by the evaluation step.
+/// Mean cross-entropy and accuracy on a split, by the evaluation step; nothing where a logit is no number.
 fn validate(
     session: &TrainingSession,
     split: &Split,
     shape: ImageShape,
-    classes: usize,
-) -> Result<(f64, f64)> {
-    let mut tally = Tally::new(classes, Scores::Logits);
+) -> Result<Option<(f64, f64)>> {
+    let mut tally: Option<Tally> = None;
     let batches = split.pixels.chunks(EVALUATION_BATCH * shape.len());
     for (images, labels) in batches.zip(split.labels.chunks(EVALUATION_BATCH)) {
         let logits = session.evaluate(images)?;
+        if logits.iter().any(|logit| !logit.is_finite()) {
+            return Ok(None);
+        }
+        let tally = tally.get_or_insert_with(|| Tally::new(logits.ncols(), Scores::Logits));
         for (row, &label) in logits.outer_iter().zip(labels) {
-            tally
-                .add(row.as_slice().unwrap_or_default(), label)
-                .context("validation failed; try a lower learning rate")?;
+            tally.add(&row.to_vec(), label)?;
         }
     }
-    Ok((tally.loss()?, tally.accuracy()))
+    let tally = tally.context("there are no validation images")?;
+    Ok(Some((tally.loss()?, tally.accuracy())))
 }
 
 fn held_out(session: &TrainingSession, validation: &Split, shape: ImageShape) -> Result<HeldOut> {
