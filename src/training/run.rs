@@ -132,7 +132,15 @@ pub fn train(
         history,
         best,
         ending,
-    } = run_epochs(&mut session, &loader, validation, shape, options, stop, emit)?;
+    } = run_epochs(
+        &mut session,
+        &loader,
+        validation,
+        shape,
+        options,
+        stop,
+        emit,
+    )?;
     session.restore(&best)?;
     let held_out = held_out(&session, validation, shape)?;
     let best_epoch = history.best();
