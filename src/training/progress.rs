@@ -73,7 +73,9 @@ pub struct TerminalProgress {
 impl TerminalProgress {
     fn new(target: ProgressDrawTarget) -> Self {
         Self {
-            bar: ProgressBar::with_draw_target(Some(0), target).with_style(style()),
+            bar: ProgressBar::with_draw_target(Some(1), target)
+                .with_style(style())
+                .with_message("starting"),
             run: None,
             pace: Pace::default(),
         }
@@ -85,7 +87,6 @@ impl TerminalProgress {
                 // Nothing is drawn yet, so nothing is in the line's way, and the bar's first sight shall not be an empty one.
                 tracing::info!("{}", run_start_line(run));
                 self.bar.set_prefix(format!("epoch 1/{}", run.epochs));
-                self.bar.set_message("starting");
                 self.bar
                     .set_length((run.epochs * run.steps_per_epoch) as u64);
                 self.bar.set_position(0);
