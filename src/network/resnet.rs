@@ -67,7 +67,8 @@ fn stem(graph: &mut Graph, x: ValueId, filters: usize) -> Result<ValueId, ShapeE
 /// `relu(F(x) + shortcut(x))`.
 ///
 /// The last normalisation of F starts at one. Starting it at zero (Goyal et al., 2017, section 5.1) helps deep networks; here,
-/// where nearly every block halves the image and its shortcut sees a quarter of the pixels, it cost 2 to 4 points in the first epoch.
+/// where nearly every block halves the image and its shortcut sees a quarter of the pixels, it cost 3 points of accuracy in
+/// the first epoch of Fashion-MNIST.
 fn residual(
     graph: &mut Graph,
     x: ValueId,

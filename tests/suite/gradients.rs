@@ -363,12 +363,6 @@ fn dense_layers_in_every_orientation() {
 
 #[test]
 fn pooling() {
-    let overlapping = Pool2d {
-        kernel: [3, 2],
-        strides: [2, 1],
-        padding: [1, 0, 1, 1],
-    };
-    assert_eq!(overlapping.padding.iter().sum::<usize>(), 3);
     check("max", &[&[2, 3, 4, 6]], Values::Spaced, |g, x| {
         g.max_pool(x[0], Pool2d::square(2))
     });
