@@ -66,9 +66,9 @@ fn stem(graph: &mut Graph, x: ValueId, filters: usize) -> Result<ValueId, ShapeE
 
 /// `relu(F(x) + shortcut(x))`.
 ///
-/// The last normalisation of F starts at one. Starting it at zero (Goyal et al., 2017, section 5.1) helps deep networks; here,
-/// where nearly every block halves the image and its shortcut sees a quarter of the pixels, it cost 3 points of accuracy in
-/// the first epoch of Fashion-MNIST.
+/// The last normalisation of F starts at one. Starting it at zero (Goyal et al., 2017, section 5.1) helps deep networks; here
+/// nearly every block halves the image and its shortcut sees a quarter of the pixels. On two stages (32, 64) with AdamW, one
+/// epoch of Fashion-MNIST and one run each, it gave a validation accuracy of 0.823 against 0.850.
 fn residual(
     graph: &mut Graph,
     x: ValueId,
