@@ -17,7 +17,7 @@ use prost::Message;
 
 use crate::autodiff::differentiate;
 use crate::graph::{ElementType, Graph, Op, Shape, TensorType, ValueId};
-use crate::lowering::{self, Mode, Parameters, Targets};
+use crate::lowering::{self, Formulation, Mode, Parameters, Targets};
 use crate::network::Network;
 
 pub use initial::initial_values;
@@ -90,11 +90,17 @@ pub fn training_graph(network: &Network) -> Result<TrainingGraph> {
     })
 }
 
-/// Makes the four files. The same network, options and seed give the same bytes.
+/// Makes the four files. The same network, options, formulation and seed give the same bytes; the checkpoint does not depend on
+/// the formulation.
 ///
 /// # Errors
 /// As [`training_graph`].
-pub fn build(network: &Network, options: &OptimizerOptions, seed: u64) -> Result<Artifacts> {
+pub fn build(
+    network: &Network,
+    options: &OptimizerOptions,
+    formulation: Formulation,
+    seed: u64,
+) -> Result<Artifacts> {
     let mut training = training_graph(network)?;
     let updates = optimizer::add_updates(&mut training, options)?;
     let graph = &mut training.graph;
@@ -118,6 +124,7 @@ pub fn build(network: &Network, options: &OptimizerOptions, seed: u64) -> Result
     let training_model = with_metrics(
         graph,
         Mode::Training,
+        formulation,
         &metrics,
         Targets {
             outputs,
@@ -127,6 +134,7 @@ pub fn build(network: &Network, options: &OptimizerOptions, seed: u64) -> Result
     let evaluation_model = with_metrics(
         graph,
         Mode::Inference,
+        formulation,
         &[(LOGITS.to_owned(), training.logits)],
         Targets::default(),
     )?;
@@ -148,13 +156,21 @@ pub fn build(network: &Network, options: &OptimizerOptions, seed: u64) -> Result
 fn with_metrics(
     graph: &Graph,
     mode: Mode,
+    formulation: Formulation,
     metrics: &[(String, ValueId)],
     targets: Targets,
 ) -> Result<ModelProto> {
     let mut all = targets;
     let hidden_outputs = all.outputs.len();
     all.outputs.extend_from_slice(metrics);
-    let mut proto = lowering::lower("catalog", graph, mode, &all, Parameters::Inputs)?;
+    let mut proto = lowering::lower(
+        "catalog",
+        graph,
+        mode,
+        formulation,
+        &all,
+        Parameters::Inputs,
+    )?;
     // The members are values inside the graph; only the sequence is handed out.
     let members = proto.output.split_off(hidden_outputs);
     proto.value_info.extend(members.iter().cloned());
@@ -213,6 +229,7 @@ pub fn serving_model(
         "catalog",
         &graph,
         Mode::Inference,
+        Formulation::Portable,
         &targets,
         Parameters::Constants(values),
     )

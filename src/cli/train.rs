@@ -17,6 +17,7 @@ use crate::runtime::{self, Need};
 use crate::training::augment::AugmentSettings;
 use crate::training::events::Event;
 use crate::training::export::{Exported, export};
+use crate::training::formulation::FormulationChoice;
 use crate::training::options::TrainOptions;
 use crate::training::progress::Renderer;
 use crate::training::run::{Ending, Trained, train};
@@ -139,6 +140,19 @@ struct FitArgs {
     /// Threads of ONNX Runtime; 0 for one per core [default: 0]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// Which operators train the network; the model is the same up to rounding [default: auto]
+    #[arg(long, value_name = "NAME")]
+    formulation: Option<FormulationName>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum FormulationName {
+    /// The fastest that this machine can run
+    Auto,
+    /// Operators of ONNX Runtime alone
+    Portable,
+    /// Convolutions on blocked layout with this program's own operators
+    Blocked,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -328,6 +342,13 @@ impl FitArgs {
         set(&mut options.label_smoothing, &self.label_smoothing);
         set(&mut options.validation_fraction, &self.validation_fraction);
         set(&mut options.seed, &self.seed);
+        if let Some(name) = self.formulation {
+            options.formulation = match name {
+                FormulationName::Auto => FormulationChoice::Auto,
+                FormulationName::Portable => FormulationChoice::Portable,
+                FormulationName::Blocked => FormulationChoice::Blocked,
+            };
+        }
         set(&mut options.threads, &self.threads);
         self.apply_optimizer(options)?;
         self.apply_schedule(options);

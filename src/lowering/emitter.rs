@@ -10,13 +10,38 @@ use crate::graph::{Dim, ElementType, Graph, Origin, Shape, Tensor, TensorType, V
 use super::Mode;
 
 /// Domain of ONNX Runtime's own operators.
-pub(super) const MICROSOFT: &str = "com.microsoft";
+const MICROSOFT: &str = "com.microsoft";
+/// Domain of ONNX Runtime's operators on blocked layout.
+pub(crate) const NCHWC: &str = "com.microsoft.nchwc";
 
 /// Which operator set a node belongs to.
 #[derive(Clone, Copy)]
 pub(super) enum Domain {
     Standard,
     Microsoft,
+    /// ONNX Runtime's operators on blocked layout.
+    Nchwc,
+    /// This program's own.
+    Catalog,
+}
+
+impl Domain {
+    fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Standard => None,
+            Self::Microsoft => Some(MICROSOFT),
+            Self::Nchwc => Some(NCHWC),
+            Self::Catalog => Some(crate::operators::DOMAIN),
+        }
+    }
+}
+
+/// Layouts in which a value is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Layouts {
+    Plain,
+    Blocked,
+    Both,
 }
 
 pub(super) struct Emitter<'g> {
@@ -25,6 +50,8 @@ pub(super) struct Emitter<'g> {
     needed: &'g [bool],
     /// ONNX name of each value of the graph; empty until a constant is used.
     names: Vec<String>,
+    /// Which layouts of each value there are already.
+    layouts: Vec<Layouts>,
     nodes: Vec<NodeProto>,
     initializers: Vec<TensorProto>,
     value_infos: Vec<ValueInfoProto>,
@@ -41,6 +68,7 @@ impl<'g> Emitter<'g> {
             mode,
             needed,
             names: graph.values().iter().map(name).collect(),
+            layouts: vec![Layouts::Plain; graph.values().len()],
             nodes: Vec::new(),
             initializers: Vec::new(),
             value_infos: Vec::new(),
@@ -56,8 +84,18 @@ impl<'g> Emitter<'g> {
         self.names[id.index()] = name.to_owned();
     }
 
-    /// ONNX name of a value; a constant is written the first time it is asked for.
+    /// ONNX name of a value in plain layout; a constant is written, and a value in blocked layout reordered, the first time it is
+    /// asked for.
     pub(super) fn name(&mut self, id: ValueId) -> String {
+        if self.layouts[id.index()] == Layouts::Blocked {
+            self.layouts[id.index()] = Layouts::Both;
+            let name = self.names[id.index()].clone();
+            let ty = self.graph.value(id).ty.clone();
+            let channels = int("channels", fixed(&ty.shape.dims()[1]) as i64);
+            let operands = vec![blocked_name(&name)];
+            self.reorder("ReorderOutput", operands, &name, &ty, vec![channels]);
+            return name;
+        }
         if self.names[id.index()].is_empty() {
             let value = self.graph.value(id);
             if let Origin::Constant(tensor) = &value.origin {
@@ -66,6 +104,53 @@ impl<'g> Emitter<'g> {
             self.names[id.index()] = value.name.clone();
         }
         self.names[id.index()].clone()
+    }
+
+    /// ONNX name of a value in blocked layout; a value in plain layout is reordered the first time it is asked for.
+    pub(super) fn blocked(&mut self, id: ValueId) -> String {
+        let plain = self.name_if_plain(id);
+        let name = blocked_name(&self.names[id.index()]);
+        if let Some(plain) = plain {
+            self.layouts[id.index()] = Layouts::Both;
+            let ty = self.graph.value(id).ty.clone();
+            self.reorder("ReorderInput", vec![plain], &name, &ty, vec![]);
+        }
+        name
+    }
+
+    /// Adds the node that puts a value into its other layout.
+    fn reorder(
+        &mut self,
+        operator: &str,
+        operands: Vec<String>,
+        output: &str,
+        ty: &TensorType,
+        attributes: Vec<AttributeProto>,
+    ) {
+        self.value_infos.push(value_info(output, ty));
+        // A value has the name of the node that made it.
+        let name = format!("{output}/reordered");
+        let outputs = vec![output.to_owned()];
+        self.raw_node(
+            (Domain::Nchwc, operator),
+            &name,
+            operands,
+            outputs,
+            attributes,
+        );
+    }
+
+    fn name_if_plain(&mut self, id: ValueId) -> Option<String> {
+        (self.layouts[id.index()] == Layouts::Plain).then(|| self.name(id))
+    }
+
+    /// Records that a value of the graph is made in blocked layout, and returns the name it has there.
+    pub(super) fn declare_blocked(&mut self, id: ValueId) -> String {
+        self.layouts[id.index()] = Layouts::Blocked;
+        let name = blocked_name(&self.names[id.index()]);
+        self.value_infos
+            .push(value_info(&name, &self.graph.value(id).ty));
+        name
     }
 
     pub(super) fn is_needed(&self, id: ValueId) -> bool {
@@ -143,12 +228,20 @@ impl<'g> Emitter<'g> {
             name: Some(name.to_owned()),
             op_type: Some(op_type.to_owned()),
             attribute: attributes,
-            domain: match domain {
-                Domain::Standard => None,
-                Domain::Microsoft => Some(MICROSOFT.to_owned()),
-            },
+            domain: domain.name().map(str::to_owned),
             ..NodeProto::default()
         });
+    }
+}
+
+fn blocked_name(name: &str) -> String {
+    format!("{name}/blocked")
+}
+
+/// A dimension without the batch.
+pub(super) fn fixed(dim: &Dim) -> usize {
+    match dim {
+        Dim::Fixed(size) | Dim::Batch(size) => *size,
     }
 }
 

@@ -2,8 +2,10 @@
 //!
 //! The same description is emitted in two modes: training (batch statistics, dropout) and inference (running statistics, no
 //! dropout). Only what the asked-for values need is emitted. Which ONNX operators stand for an operation is the business of a
-//! formulation; [`portable`] uses those that every build of ONNX Runtime with the training API has, CUDA included.
+//! formulation: [`portable`] uses those that every build of ONNX Runtime with the training API has, CUDA included; [`blocked`]
+//! those that are fast on x86-64. What comes out is the same up to rounding.
 
+mod blocked;
 mod emitter;
 mod portable;
 mod recipes;
@@ -13,10 +15,10 @@ use pipeline::onnx::{
     GraphProto, ModelProto, OperatorSetIdProto, TensorProto, TensorTypeProto, TypeProto, TypeValue,
 };
 
-use crate::graph::{Dim, ElementType, Graph, Origin, TensorType, ValueId};
+use crate::graph::{Dim, ElementType, Graph, Node, Op, Origin, TensorType, ValueId};
 
 use emitter::Emitter;
-pub(crate) use emitter::value_info;
+pub(crate) use emitter::{NCHWC as BLOCKED_DOMAIN, value_info};
 
 /// Highest IR version and operator set that ONNX Runtime 1.19.2 and every later one read without conversion.
 const IR_VERSION: i64 = 8;
@@ -29,6 +31,34 @@ pub enum Mode {
     Training,
     /// Running statistics, no dropout.
     Inference,
+}
+
+/// Which operators stand for the operations of a graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Formulation {
+    /// Operators that every build of ONNX Runtime with the training API has.
+    Portable,
+    /// ONNX Runtime's convolutions on blocked layout and the operators of [`crate::operators`], which have to be registered with
+    /// the session. What does not fit into blocks stays portable.
+    Blocked {
+        /// Channels in a block, as ONNX Runtime chose them for this processor.
+        block: usize,
+    },
+}
+
+/// How many of the graph's convolutions a formulation takes in blocked layout, and how many there are.
+pub fn blocked_convolutions(graph: &Graph, formulation: Formulation) -> (usize, usize) {
+    let is_convolution = |node: &&Node| matches!(node.op, Op::Conv(_));
+    let total = graph.nodes().iter().filter(is_convolution).count();
+    let blocked = match formulation {
+        Formulation::Portable => 0,
+        Formulation::Blocked { block } => graph
+            .nodes()
+            .iter()
+            .filter(|node| blocked::takes_convolution(graph, node, block))
+            .count(),
+    };
+    (blocked, total)
 }
 
 /// What the emitted graph computes.
@@ -57,6 +87,7 @@ pub fn lower(
     name: &str,
     graph: &Graph,
     mode: Mode,
+    formulation: Formulation,
     targets: &Targets,
     parameters: Parameters<'_>,
 ) -> Result<GraphProto> {
@@ -70,10 +101,16 @@ pub fn lower(
     for (output, id) in &targets.outputs {
         emitter.rename(*id, output);
     }
-    for node in graph.nodes() {
-        if node.outputs.iter().any(|id| needed[id.index()]) {
-            portable::emit(&mut emitter, node);
-        }
+    let nodes: Vec<&Node> = graph
+        .nodes()
+        .iter()
+        .filter(|node| node.outputs.iter().any(|id| needed[id.index()]))
+        .collect();
+    match formulation {
+        Formulation::Portable => nodes
+            .iter()
+            .for_each(|node| portable::emit(&mut emitter, node)),
+        Formulation::Blocked { block } => blocked::emit(&mut emitter, &nodes, targets, block),
     }
 
     let mut proto = GraphProto {
@@ -120,18 +157,17 @@ pub fn lower(
 
 /// Wraps a graph as a model of this program.
 pub fn model(graph: GraphProto) -> ModelProto {
-    let uses_microsoft = graph
+    let domains: std::collections::BTreeSet<&str> = graph
         .node
         .iter()
-        .any(|node| node.domain.as_deref() == Some(emitter::MICROSOFT));
+        .filter_map(|node| node.domain.as_deref())
+        .collect();
     let opset = |domain: &str, version| OperatorSetIdProto {
         domain: Some(domain.to_owned()),
         version: Some(version),
     };
     let mut opset_import = vec![opset("", OPSET)];
-    if uses_microsoft {
-        opset_import.push(opset(emitter::MICROSOFT, 1));
-    }
+    opset_import.extend(domains.into_iter().map(|domain| opset(domain, 1)));
     ModelProto {
         ir_version: Some(IR_VERSION),
         producer_name: Some("catalog".to_owned()),
@@ -206,7 +242,14 @@ mod tests {
             outputs: vec![("y".to_owned(), sum)],
             effects: vec![],
         };
-        lower("test", &graph, Mode::Inference, &targets, parameters)
+        lower(
+            "test",
+            &graph,
+            Mode::Inference,
+            Formulation::Portable,
+            &targets,
+            parameters,
+        )
     }
 
     #[test]

@@ -11,6 +11,40 @@ use super::recipes;
 const STANDARD: Domain = Domain::Standard;
 const MICROSOFT: Domain = Domain::Microsoft;
 
+/// Adds the one ONNX node that stands for an operation which treats all elements alike, in whatever layout `operands` and
+/// `output` are.
+pub(super) fn emit_elementwise(
+    emitter: &mut Emitter<'_>,
+    node: &Node,
+    operands: Vec<String>,
+    output: String,
+) {
+    let (operator, attributes) = match &node.op {
+        Op::Add => ((STANDARD, "Add"), vec![]),
+        Op::Sub => ((STANDARD, "Sub"), vec![]),
+        Op::Mul => ((STANDARD, "Mul"), vec![]),
+        Op::Div => ((STANDARD, "Div"), vec![]),
+        Op::Relu => ((STANDARD, "Relu"), vec![]),
+        Op::LeakyRelu { alpha } => ((STANDARD, "LeakyRelu"), vec![float("alpha", *alpha)]),
+        Op::Sigmoid => ((STANDARD, "Sigmoid"), vec![]),
+        Op::SigmoidGrad => ((MICROSOFT, "SigmoidGrad"), vec![]),
+        Op::LeakyReluGrad { alpha } => ((MICROSOFT, "LeakyReluGrad"), vec![float("alpha", *alpha)]),
+        &Op::Clip { min, max } => {
+            let operands = recipes::clip_operands(emitter, &node.name, operands, min, max);
+            emitter.raw_node(
+                (STANDARD, "Clip"),
+                &node.name,
+                operands,
+                vec![output],
+                vec![],
+            );
+            return;
+        }
+        other => unreachable!("{} is no operation on elements", other.name()),
+    };
+    emitter.raw_node(operator, &node.name, operands, vec![output], attributes);
+}
+
 /// Adds the ONNX nodes that stand for `node`.
 pub(super) fn emit(emitter: &mut Emitter<'_>, node: &Node) {
     let inputs: Vec<String> = node.inputs.iter().map(|&id| emitter.name(id)).collect();
@@ -66,7 +100,10 @@ pub(super) fn emit(emitter: &mut Emitter<'_>, node: &Node) {
             attributes.push(int("count_include_pad", 1));
             simple("AveragePool", inputs, attributes);
         }
-        &Op::Clip { min, max } => recipes::clip(emitter, node, inputs, min, max),
+        &Op::Clip { min, max } => {
+            let operands = recipes::clip_operands(emitter, name, inputs, min, max);
+            emitter.node((STANDARD, "Clip"), name, operands, outputs, vec![]);
+        }
         Op::BatchNorm(_) => recipes::batch_norm(emitter, node, inputs),
         Op::Dropout { ratio } => recipes::dropout(emitter, node, inputs, *ratio),
         Op::Slice { axis, start, end } => {

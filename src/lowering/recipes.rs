@@ -42,27 +42,20 @@ pub(super) fn pool_attributes(pool: &Pool2d) -> Vec<AttributeProto> {
 }
 
 /// `Clip` takes its bounds as inputs; an infinite one is left out.
-pub(super) fn clip(
+pub(super) fn clip_operands(
     emitter: &mut Emitter<'_>,
-    node: &Node,
-    inputs: Vec<String>,
+    node: &str,
+    mut operands: Vec<String>,
     min: f32,
     max: f32,
-) {
-    let mut operands = inputs;
+) -> Vec<String> {
     for (suffix, bound) in [("min", min), ("max", max)] {
         operands.push(match bound.is_finite() {
-            true => emitter.constant(&node.name, suffix, &Tensor::scalar(bound)),
+            true => emitter.constant(node, suffix, &Tensor::scalar(bound)),
             false => String::new(),
         });
     }
-    emitter.node(
-        (STANDARD, "Clip"),
-        &node.name,
-        operands,
-        &node.outputs,
-        vec![],
-    );
+    operands
 }
 
 /// In training the kernel writes the running statistics over its inputs, as long as they are no graph outputs.

@@ -51,6 +51,8 @@ pub struct RunStart {
     pub classes: usize,
     /// Where the steps run, as a reader should see it: `cpu`, `cuda:0`.
     pub device: String,
+    /// What computes the steps, as a clause.
+    pub formulation: String,
 }
 
 /// Figures of one epoch; a row of `history.csv`.

@@ -7,6 +7,7 @@
 pub mod augment;
 pub mod events;
 pub mod export;
+pub mod formulation;
 pub mod history;
 pub mod loader;
 pub mod options;

@@ -7,6 +7,7 @@ use crate::artifacts::{Optimizer, OptimizerOptions};
 use crate::network::Architecture;
 
 use super::augment::AugmentSettings;
+use super::formulation::FormulationChoice;
 use super::schedule::Schedule;
 
 /// All options of a training run.
@@ -33,6 +34,8 @@ pub struct TrainOptions {
     pub seed: u64,
     /// Threads of ONNX Runtime; 0 for one per core.
     pub threads: usize,
+    /// Which operators train the network; the model is the same up to rounding.
+    pub formulation: FormulationChoice,
 }
 
 impl Default for TrainOptions {
@@ -52,6 +55,7 @@ impl Default for TrainOptions {
             validation_fraction: 0.2,
             seed: 1,
             threads: 0,
+            formulation: FormulationChoice::Auto,
         }
     }
 }

@@ -224,14 +224,15 @@ fn style() -> ProgressStyle {
 
 fn run_start_line(run: &RunStart) -> String {
     format!(
-        "training on {}: {} images of {} classes, {} to validate, {} epochs of {} steps of {} images",
+        "training on {}: {} images of {} classes, {} to validate, {} epochs of {} steps of {} images, {}",
         run.device,
         run.train_images,
         run.classes,
         run.validation_images,
         run.epochs,
         run.steps_per_epoch,
-        run.batch_size
+        run.batch_size,
+        run.formulation
     )
 }
 
@@ -377,6 +378,7 @@ mod tests {
                 validation_images: 100,
                 classes: 10,
                 device: "cpu".to_owned(),
+                formulation: "portable operators (as asked)".to_owned(),
             }),
             Event::EpochStarted { epoch: 1 },
             step(1),
@@ -400,7 +402,7 @@ mod tests {
     #[test]
     fn plain_lines() {
         assert_snapshot!(logged(&mut Renderer::plain(), &run()), @r"
-        INFO training on cpu: 300 images of 10 classes, 100 to validate, 2 epochs of 2 steps of 128 images
+        INFO training on cpu: 300 images of 10 classes, 100 to validate, 2 epochs of 2 steps of 128 images, portable operators (as asked)
         WARN an image is blank
         INFO epoch 1/2: train loss 0.6123, validation loss 0.4000, accuracy 0.8710, 4862 images/s, 12.3 s, best so far
         INFO epoch 2/2: train loss 0.6123, validation loss 0.4000, accuracy 0.8710, 4862 images/s, 12.3 s

@@ -15,6 +15,7 @@ use crate::network::{self, Network, Task};
 
 use super::augment::ImageShape;
 use super::events::{EpochSummary, Event, RunStart, RunSummary};
+use super::formulation;
 use super::history::History;
 use super::loader::{Loader, LoaderOptions};
 use super::options::TrainOptions;
@@ -93,7 +94,13 @@ pub fn train(
     let shape = ImageShape::from(&dataset.preprocess);
     let task = task(dataset, shape);
     let network = network::build(&options.architecture, &task).context("building the network")?;
-    let artifacts = artifacts::build(&network, &options.optimizer, options.seed)?;
+    let chosen = formulation::choose(options.formulation, &network.graph, environment)?;
+    let artifacts = artifacts::build(
+        &network,
+        &options.optimizer,
+        chosen.formulation,
+        options.seed,
+    )?;
     let mut session = TrainingSession::new(
         environment,
         &artifacts,
@@ -126,6 +133,7 @@ pub fn train(
         validation_images: validation.len(),
         classes: task.classes,
         device: "cpu".to_owned(),
+        formulation: chosen.description,
     }));
 
     let Outcome {

@@ -2,20 +2,26 @@
 //!
 //! A thin, typed shell around `ort::training`. It is not `Send`: one thread makes it and uses it.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result, ensure};
 use ndarray::Array2;
 use ort::environment::Environment;
 use ort::memory::Allocator;
+use ort::operator::OperatorDomain;
 use ort::session::Session;
 use ort::session::builder::SessionBuilder;
 use ort::training::{Checkpoint, Trainer};
 use ort::value::{Tensor, TensorRef, TensorValueType};
 
 use crate::artifacts::{Artifacts, METRICS, Optimizer};
+use crate::operators;
 
 /// A live network under training.
 pub struct TrainingSession {
     trainer: Trainer,
+    /// The trainer's sessions point into it: it is dropped after them, because it comes behind.
+    _operators: Arc<OperatorDomain>,
     optimizer: Optimizer,
     /// Number of elements of each parameter, in the order in which ONNX Runtime copies them.
     parameter_sizes: Vec<usize>,
@@ -59,8 +65,9 @@ impl TrainingSession {
         ort::training::set_seed(compute.seed as i64).context("ONNX Runtime has no training API")?;
         let checkpoint = Checkpoint::load_from_buffer(&artifacts.checkpoint)
             .context("loading the checkpoint")?;
+        let operators = operators::domain()?;
         let trainer = Trainer::new_from_memory(
-            session_options(environment, compute.threads)?,
+            session_options(environment, compute.threads, &operators)?,
             Allocator::default(),
             checkpoint,
             &artifacts.training,
@@ -78,6 +85,7 @@ impl TrainingSession {
         );
         Ok(Self {
             trainer,
+            _operators: operators,
             optimizer,
             parameter_sizes,
             image_shape,
@@ -208,7 +216,11 @@ impl TrainingSession {
 
 /// Session options of training: sequential execution (parallel execution silently stops the running statistics), and no
 /// spinning, so that waiting threads leave the cores to the loader.
-fn session_options(environment: &Environment, threads: usize) -> Result<SessionBuilder> {
+fn session_options(
+    environment: &Environment,
+    threads: usize,
+    operators: &Arc<OperatorDomain>,
+) -> Result<SessionBuilder> {
     // Left to itself ONNX Runtime counts physical cores, which virtual machines misreport.
     let threads = match threads {
         0 => std::thread::available_parallelism().map_or(1, |cores| cores.get()),
@@ -218,8 +230,11 @@ fn session_options(environment: &Environment, threads: usize) -> Result<SessionB
     let builder = builder
         .with_intra_threads(threads)
         .map_err(ort::Error::<()>::from)?;
-    Ok(builder
+    let builder = builder
         .with_intra_op_spinning(false)
+        .map_err(ort::Error::<()>::from)?;
+    Ok(builder
+        .with_operators(Arc::clone(operators))
         .map_err(ort::Error::<()>::from)?)
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use catalog::artifacts::{self, Artifacts, Optimizer, OptimizerOptions};
 use catalog::graph::{BatchNorm, ElementType, Graph, Initializer, Role, Shape, TensorType};
-use catalog::lowering::{self, Mode, Parameters, Targets};
+use catalog::lowering::{self, Formulation, Mode, Parameters, Targets};
 use catalog::network::{self, Architecture, Network, ResnetOptions, SeedOptions, Task};
 use catalog::training::session::{Compute, TrainingSession};
 use ort::session::{Session, SessionInputValue};
@@ -71,7 +71,9 @@ fn the_same_seed_gives_the_same_bytes_and_another_only_another_checkpoint() {
         Architecture::default(),
     ] {
         let network = network::build(&architecture, &task(28, 28, 1)).unwrap();
-        let build = |seed| artifacts::build(&network, &sgd(0.9, 5e-4, None), seed).unwrap();
+        let build = |seed| {
+            artifacts::build(&network, &sgd(0.9, 5e-4, None), Formulation::Portable, seed).unwrap()
+        };
         let (first, again, other) = (build(1), build(1), build(2));
         let models = |artifacts: &Artifacts| {
             [
@@ -91,7 +93,8 @@ fn the_same_seed_gives_the_same_bytes_and_another_only_another_checkpoint() {
 #[test]
 fn inputs_and_outputs_have_the_names_the_training_api_looks_for() {
     for options in [sgd(0.9, 5e-4, Some(1.0)), adamw(0.01)] {
-        let artifacts = artifacts::build(&small_network(), &options, 1).unwrap();
+        let artifacts =
+            artifacts::build(&small_network(), &options, Formulation::Portable, 1).unwrap();
         let training = graph_of(&artifacts.training);
         let parameters: Vec<&str> = artifacts
             .parameters
@@ -198,7 +201,8 @@ fn inputs_and_outputs_have_the_names_the_training_api_looks_for() {
 
 #[test]
 fn every_intermediate_value_of_a_training_graph_is_declared_with_its_shape() {
-    let artifacts = artifacts::build(&small_network(), &adamw(0.01), 1).unwrap();
+    let artifacts =
+        artifacts::build(&small_network(), &adamw(0.01), Formulation::Portable, 1).unwrap();
     let graph = graph_of(&artifacts.training);
     let declared: BTreeMap<&str, &ValueInfoProto> = graph
         .value_info
@@ -304,7 +308,8 @@ fn training_graphs_hold_only_operators_that_cuda_has_too() {
             for options in [sgd(0.9, 5e-4, Some(1.0)), adamw(0.01)] {
                 let network =
                     network::build(&architecture, &task(height, width, channels)).unwrap();
-                let artifacts = artifacts::build(&network, &options, 1).unwrap();
+                let artifacts =
+                    artifacts::build(&network, &options, Formulation::Portable, 1).unwrap();
                 for model in [&artifacts.training, &artifacts.evaluation] {
                     for node in graph_of(model).node {
                         let allowed = match node.domain() {
@@ -381,6 +386,7 @@ impl Gradients {
             "gradients",
             &training.graph,
             Mode::Training,
+            Formulation::Portable,
             &targets,
             Parameters::Inputs,
         );
@@ -447,7 +453,7 @@ type Update<'a> = &'a mut dyn FnMut(&mut [f64], &[f64], f64, usize);
 fn compare_steps(options: &OptimizerOptions, learning_rates: &[f32], update: Update<'_>) {
     const SHAPE: [usize; 3] = [5, 6, 1];
     let network = small_network();
-    let artifacts = artifacts::build(&network, options, 3).unwrap();
+    let artifacts = artifacts::build(&network, options, Formulation::Portable, 3).unwrap();
     let mut session = session(&artifacts, options, SHAPE);
     let mut gradients = Gradients::new(&network, SHAPE);
     let mut random = Random::seed_from_u64(5);
@@ -580,7 +586,7 @@ fn gradients_are_clipped_together_and_only_when_too_long() {
     let (images, targets) = batch(&mut Random::seed_from_u64(9), 6, 30);
     for (limit, shortens) in [(0.01, true), (1e6, false)] {
         let options = sgd(0.0, 0.0, Some(limit));
-        let artifacts = artifacts::build(&network, &options, 3).unwrap();
+        let artifacts = artifacts::build(&network, &options, Formulation::Portable, 3).unwrap();
         let mut session = session(&artifacts, &options, SHAPE);
         let before = session.parameters().unwrap();
         let gradient = gradients.at(&before[..own], &images, &targets);
@@ -662,7 +668,7 @@ fn normalisation_alone() -> Network {
 fn running_statistics_follow_the_batches_and_evaluation_uses_them() {
     let network = normalisation_alone();
     let options = sgd(0.0, 0.0, None);
-    let artifacts = artifacts::build(&network, &options, 3).unwrap();
+    let artifacts = artifacts::build(&network, &options, Formulation::Portable, 3).unwrap();
     let mut session = session(&artifacts, &options, [2, 3, 2]);
     let mut random = Random::seed_from_u64(11);
     let (mut mean, mut variance) = ([0.0_f64; 2], [1.0_f64; 2]);
@@ -730,7 +736,7 @@ fn dropout_is_for_training_only() {
     };
     let network = network::build(&Architecture::Seed(options), &task(8, 8, 1)).unwrap();
     let optimizer = sgd(0.0, 0.0, None);
-    let artifacts = artifacts::build(&network, &optimizer, 1).unwrap();
+    let artifacts = artifacts::build(&network, &optimizer, Formulation::Portable, 1).unwrap();
     let count = |model: &[u8]| {
         graph_of(model)
             .node
@@ -766,7 +772,7 @@ fn dropout_is_for_training_only() {
 fn parameters_are_taken_and_given_back_whole() {
     let network = small_network();
     let options = adamw(0.01);
-    let artifacts = artifacts::build(&network, &options, 3).unwrap();
+    let artifacts = artifacts::build(&network, &options, Formulation::Portable, 3).unwrap();
     let mut session = session(&artifacts, &options, [5, 6, 1]);
     let fresh = session.parameters().unwrap();
     let own = network.graph.parameters().count();
@@ -810,7 +816,7 @@ fn parameters_are_taken_and_given_back_whole() {
 fn wrong_sizes_are_errors_and_not_undefined() {
     let network = small_network();
     let options = sgd(0.0, 0.0, None);
-    let artifacts = artifacts::build(&network, &options, 3).unwrap();
+    let artifacts = artifacts::build(&network, &options, Formulation::Portable, 3).unwrap();
     let mut session = session(&artifacts, &options, [5, 6, 1]);
     let error = |outcome: anyhow::Result<()>| outcome.unwrap_err().to_string();
     let step = |session: &mut TrainingSession, images: &[u8], targets: &[f32]| {
@@ -837,7 +843,7 @@ fn a_parameter_that_nothing_uses_is_refused() {
     network
         .graph
         .parameter("idle", &[2], Role::Weight, Initializer::Constant(0.0));
-    let error = artifacts::build(&network, &sgd(0.9, 0.0, None), 1)
+    let error = artifacts::build(&network, &sgd(0.9, 0.0, None), Formulation::Portable, 1)
         .unwrap_err()
         .to_string();
     assert!(

@@ -8,7 +8,7 @@ use catalog::graph::{
     Axes, BatchNorm, Conv2d, ElementType, Graph, Initializer, Op, Pool2d, Role, Shape, ShapeError,
     Tensor, TensorType, ValueId,
 };
-use catalog::lowering::{self, Mode, Parameters, Targets};
+use catalog::lowering::{self, Formulation, Mode, Parameters, Targets};
 use ort::session::{Session, SessionInputValue};
 use ort::value::Tensor as OrtTensor;
 use prost::Message;
@@ -89,6 +89,7 @@ impl Check {
             self.name,
             &graph,
             Mode::Training,
+            Formulation::Portable,
             &targets,
             Parameters::Inputs,
         )
@@ -516,6 +517,7 @@ fn dropout_hands_back_the_gradient_of_what_it_kept() {
         "dropout",
         &graph,
         Mode::Training,
+        Formulation::Portable,
         &targets,
         Parameters::Inputs,
     )
@@ -551,8 +553,15 @@ fn the_mean_over_a_symbolic_batch_divides_by_the_images_of_the_run() {
         outputs: vec![("gradient".to_owned(), gradient)],
         effects: vec![],
     };
-    let proto =
-        lowering::lower("mean", &graph, Mode::Training, &targets, Parameters::Inputs).unwrap();
+    let proto = lowering::lower(
+        "mean",
+        &graph,
+        Mode::Training,
+        Formulation::Portable,
+        &targets,
+        Parameters::Inputs,
+    )
+    .unwrap();
     let mut session = session(&lowering::model(proto).encode_to_vec());
     for images in [1_usize, 5] {
         let feed = OrtTensor::from_array(([images, 2], vec![3.0_f32; images * 2])).unwrap();

@@ -7,6 +7,7 @@ mod artifacts;
 mod classify;
 mod datasets;
 mod evaluate;
+mod formulations;
 mod gradients;
 mod graph;
 mod runtime;

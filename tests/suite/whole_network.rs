@@ -5,7 +5,7 @@
 //! to its kink that rounding decides.
 
 use catalog::artifacts::{self, OptimizerOptions, TARGETS};
-use catalog::lowering::{self, Mode, Parameters, Targets};
+use catalog::lowering::{self, Formulation, Mode, Parameters, Targets};
 use catalog::network::{self, Architecture, IMAGES, Network, Task};
 use catalog::training::loader::write_targets;
 use catalog::training::session::{Compute, TrainingSession};
@@ -146,6 +146,7 @@ fn gradients(network: &Network, case: &GradientCase) -> (f64, Vec<(String, Vec<f
         "gradients",
         graph,
         Mode::Training,
+        Formulation::Portable,
         &wanted,
         Parameters::Inputs,
     )
@@ -257,7 +258,7 @@ fn optimizers_move_parameters_as_those_of_pytorch() {
 
 /// A session whose trained parameters have the formula's values and whose state is fresh.
 fn training_session(network: &Network, case: &OptimizerCase) -> TrainingSession {
-    let artifacts = artifacts::build(network, &case.optimizer, 1).unwrap();
+    let artifacts = artifacts::build(network, &case.optimizer, Formulation::Portable, 1).unwrap();
     let Task {
         height,
         width,

@@ -1,0 +1,200 @@
+//! Max pooling that remembers the winner of each window in a byte, with the rectifier behind it in the same pass.
+
+use super::geometry::Pooling;
+use super::simd::{Instructions, Kernel, Simd};
+use super::workers::{Pieces, Workers};
+
+/// Instead of a winner's place: the rectifier behind the pooling was closed, and no gradient goes back.
+pub const CLOSED: u8 = u8::MAX;
+
+/// Writes the largest value of each window into `pooled` and its place in the window, counted by rows, into `winners`; among
+/// equals the first wins. With `rectify`, values at or below zero become zero and their winner [`CLOSED`].
+///
+/// All in blocked layout.
+///
+/// # Panics
+/// When lengths or channels do not fit, or a window has more than 254 places.
+pub fn max_pool(
+    instructions: Instructions,
+    pooling: &Pooling,
+    rectify: bool,
+    z: &[f32],
+    pooled: &mut [f32],
+    winners: &mut [u8],
+    workers: &dyn Workers,
+) {
+    let block = instructions.block();
+    assert!(pooling.channels.is_multiple_of(block));
+    assert!(pooling.window[0] * pooling.window[1] < usize::from(CLOSED));
+    assert!(
+        z.len() == pooling.in_len()
+            && pooled.len() == pooling.out_len()
+            && winners.len() == pooling.out_len()
+    );
+    let plane = pooling.out_pixels() * block;
+    let in_plane = pooling.in_pixels() * block;
+    let blocks = pooling.channels / block;
+    let pooled = Pieces::new(pooled, plane * blocks);
+    let winners = Pieces::new(winners, plane * blocks);
+    workers.for_each(pooled.count(), &|image| {
+        pooled.with(image, |pooled| {
+            winners.with(image, |winners| {
+                let planes = pooled
+                    .chunks_exact_mut(plane)
+                    .zip(winners.chunks_exact_mut(plane));
+                for (block_index, (pooled, winners)) in planes.enumerate() {
+                    let z = &z[(image * blocks + block_index) * in_plane..][..in_plane];
+                    instructions.run(PoolPlane {
+                        pooling,
+                        rectify,
+                        z,
+                        pooled,
+                        winners,
+                    });
+                }
+            });
+        });
+    });
+}
+
+struct PoolPlane<'a> {
+    pooling: &'a Pooling,
+    rectify: bool,
+    z: &'a [f32],
+    pooled: &'a mut [f32],
+    winners: &'a mut [u8],
+}
+
+impl Kernel for PoolPlane<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let pooling = self.pooling;
+        let [_, width] = pooling.in_size;
+        let outputs = self
+            .pooled
+            .chunks_exact_mut(S::LANES)
+            .zip(self.winners.chunks_exact_mut(S::LANES));
+        let (mut ph, mut pw) = (0, 0);
+        for (pooled, winners) in outputs {
+            // With a rectifier, zero is in every window and wins against what it would cut off.
+            let start = if self.rectify { 0.0 } else { f32::NEG_INFINITY };
+            let mut best = simd.splat(start);
+            let mut winner = simd.splat(if self.rectify { f32::from(CLOSED) } else { 0.0 });
+            let columns = pooling.places_inside(1, pw);
+            for kh in pooling.places_inside(0, ph) {
+                let ih = ph * pooling.strides[0] + kh - pooling.padding[0];
+                for kw in columns.clone() {
+                    let iw = pw * pooling.strides[1] + kw - pooling.padding[1];
+                    let value = simd.read(&self.z[(ih * width + iw) * S::LANES..]);
+                    let place = simd.splat((kh * pooling.window[1] + kw) as f32);
+                    winner = simd.select_greater(value, best, place, winner);
+                    best = simd.select_greater(value, best, value, best);
+                }
+            }
+            simd.write(best, pooled);
+            let mut places = [0.0; 16];
+            simd.write(winner, &mut places);
+            for (winner, place) in winners.iter_mut().zip(places) {
+                // SAFETY: places are whole numbers from 0 to 255.
+                *winner = unsafe { place.to_int_unchecked::<i32>() } as u8;
+            }
+            pw += 1;
+            if pw == pooling.out_size[1] {
+                (ph, pw) = (ph + 1, 0);
+            }
+        }
+    }
+}
+
+/// Writes dZ into `dz`: each window's gradient at its winner, zero elsewhere, added up where windows overlap. All in blocked
+/// layout.
+///
+/// # Panics
+/// When lengths or channels do not fit.
+pub fn max_pool_gradient(
+    instructions: Instructions,
+    pooling: &Pooling,
+    gradient: &[f32],
+    winners: &[u8],
+    dz: &mut [f32],
+    workers: &dyn Workers,
+) {
+    let block = instructions.block();
+    assert!(pooling.channels.is_multiple_of(block));
+    assert!(
+        dz.len() == pooling.in_len()
+            && gradient.len() == pooling.out_len()
+            && winners.len() == pooling.out_len()
+    );
+    let plane = pooling.out_pixels() * block;
+    let pieces = Pieces::new(dz, pooling.in_pixels() * block);
+    workers.for_each(pieces.count(), &|index| {
+        pieces.with(index, |dz| {
+            dz.fill(0.0);
+            let gradient = gradient[index * plane..][..plane].chunks_exact(block);
+            let winners = winners[index * plane..][..plane].chunks_exact(block);
+            for (window, (gradient, winners)) in gradient.zip(winners).enumerate() {
+                let (ph, pw) = (window / pooling.out_size[1], window % pooling.out_size[1]);
+                for (lane, (gradient, winner)) in gradient.iter().zip(winners).enumerate() {
+                    if *winner == CLOSED {
+                        continue;
+                    }
+                    let place = usize::from(*winner);
+                    let (kh, kw) = (place / pooling.window[1], place % pooling.window[1]);
+                    let ih = ph * pooling.strides[0] + kh - pooling.padding[0];
+                    let iw = pw * pooling.strides[1] + kw - pooling.padding[1];
+                    dz[(ih * pooling.in_size[1] + iw) * block + lane] += gradient;
+                }
+            }
+        });
+    });
+}
+
+/// Sum of each channel over images and pixels, `[C]`, of a value of `pixels` pixels in blocked layout.
+///
+/// # Panics
+/// When the length is no multiple of `channels · pixels`.
+pub fn channel_sums(
+    instructions: Instructions,
+    channels: usize,
+    pixels: usize,
+    values: &[f32],
+) -> Vec<f32> {
+    let block = instructions.block();
+    assert!(
+        channels.is_multiple_of(block) && values.len().is_multiple_of((channels * pixels).max(1))
+    );
+    let mut sums = vec![0.0_f64; channels];
+    for (index, plane) in values.chunks_exact((pixels * block).max(1)).enumerate() {
+        let mut lanes = [0.0; 16];
+        instructions.run(PlaneSum {
+            plane,
+            sums: &mut lanes,
+        });
+        let start = index % (channels / block) * block;
+        for (sum, lane) in sums[start..start + block].iter_mut().zip(lanes) {
+            *sum += f64::from(lane);
+        }
+    }
+    sums.into_iter().map(|sum| sum as f32).collect()
+}
+
+struct PlaneSum<'a> {
+    plane: &'a [f32],
+    sums: &'a mut [f32],
+}
+
+impl Kernel for PlaneSum<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let mut sum = simd.splat(0.0);
+        for pixel in self.plane.chunks_exact(S::LANES) {
+            sum = simd.add(sum, simd.read(pixel));
+        }
+        simd.write(sum, self.sums);
+    }
+}

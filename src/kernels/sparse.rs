@@ -1,0 +1,557 @@
+//! Gradients of a convolution with max pooling behind it, straight from the pooled gradient.
+//!
+//! Only the winner of each window gets a gradient, and none where the rectifier behind the pooling was closed: with 2×2 windows
+//! at most one value of dY in four is not zero, about one in eight after a rectifier. Instead of writing dY out and convolving
+//! with the zeros, these kernels walk the winners of each output channel: a winner at a pixel adds its gradient times a patch of
+//! X to dW, and its gradient times the filter to a patch of dX. Input channels fill the lanes; a row of a patch is one run of
+//! floats in an image whose pixels hold all their channels next to each other, with zeros around it.
+
+use super::geometry::{Convolution, Pooling};
+use super::pooling::CLOSED;
+use super::simd::{Instructions, Kernel, Simd};
+use super::workers::{Pieces, Workers, with_zeroed_scratch};
+
+/// What comes back from a max pooling, in blocked layout: dY of the convolution, but for the zeros.
+#[derive(Clone, Copy)]
+pub struct PooledGradient<'a> {
+    /// The pooling; its input is the output of the convolution, and its windows do not overlap.
+    pub pooling: &'a Pooling,
+    /// Gradient of each window.
+    pub gradient: &'a [f32],
+    /// Place of each window's winner, or [`CLOSED`].
+    pub winners: &'a [u8],
+}
+
+impl PooledGradient<'_> {
+    fn assert_fits(&self, conv: &Convolution, block: usize) {
+        let pooling = self.pooling;
+        // A row of a patch is one run of floats.
+        assert!(conv.dilations[1] == 1);
+        assert!(conv.is_consistent() && !conv.depthwise && pooling.is_disjoint());
+        assert!(conv.out_channels.is_multiple_of(block) && pooling.channels == conv.out_channels);
+        assert!(pooling.images == conv.images && pooling.in_size == conv.out_size);
+        assert!(
+            self.gradient.len() == pooling.out_len() && self.winners.len() == pooling.out_len()
+        );
+    }
+}
+
+/// One value of dY that is not zero.
+#[derive(Clone, Copy, Default)]
+struct Winner {
+    /// First float of its patch in the framed image.
+    patch: u32,
+    gradient: f32,
+}
+
+/// Some channels of an image with a frame of zeros, `[rows, columns, S]`, so that no patch falls outside: the channels of one
+/// block, or all channels of a plain image. A row of a patch is one run of floats. When it is not a multiple of the vectors, its
+/// last vector reaches into what lies behind, and what is computed there is dropped.
+#[derive(Clone, Copy)]
+struct Frame {
+    sources: usize,
+    columns: usize,
+    rows: usize,
+    before: [usize; 2],
+    /// Vectors in one row of a patch, and floats in a vector.
+    vectors: usize,
+    lanes: usize,
+}
+
+impl Frame {
+    fn new(conv: &Convolution, sources: usize, lanes: usize) -> Self {
+        let axis = |axis: usize| {
+            let reach = (conv.kernel[axis] - 1) * conv.dilations[axis] + 1;
+            let last = (conv.out_size[axis] - 1) * conv.strides[axis] + reach;
+            (conv.padding[axis] + conv.in_size[axis]).max(last)
+        };
+        Self {
+            sources,
+            columns: axis(1),
+            rows: axis(0),
+            before: conv.padding,
+            vectors: (conv.kernel[1] * sources).div_ceil(lanes),
+            lanes,
+        }
+    }
+
+    fn len(&self) -> usize {
+        // More than the pixels, for the last vectors of the last patches.
+        self.rows * self.row_len() + self.vectors * self.lanes
+    }
+
+    fn row_len(&self) -> usize {
+        self.columns * self.sources
+    }
+
+    /// Floats from the patch of one output to that of the next below and to the right.
+    fn patch_steps(&self, conv: &Convolution) -> [usize; 2] {
+        [
+            conv.strides[0] * self.row_len(),
+            conv.strides[1] * self.sources,
+        ]
+    }
+
+    /// Where the vectors of a patch lie, counted from its start.
+    fn offsets(&self, conv: &Convolution) -> Vec<usize> {
+        let row = self.row_len() * conv.dilations[0];
+        (0..conv.kernel[0])
+            .flat_map(|kh| (0..self.vectors).map(move |vector| kh * row + vector * self.lanes))
+            .collect()
+    }
+
+    /// First float of a row of the image.
+    fn row_start(&self, row: usize) -> usize {
+        (row + self.before[0]) * self.row_len() + self.before[1] * self.sources
+    }
+
+    /// Copies one block of one image in, `[H, W, B]`, or a plain image, `[I, H, W]`.
+    fn fill(&self, conv: &Convolution, image: &[f32], framed: &mut [f32]) {
+        let [height, width] = conv.in_size;
+        if self.sources == self.lanes {
+            for (row, source) in image.chunks_exact(width * self.sources).enumerate() {
+                let start = self.row_start(row);
+                framed[start..start + source.len()].copy_from_slice(source);
+            }
+            return;
+        }
+        for (index, source) in image.chunks_exact(width).enumerate() {
+            let (channel, row) = (index / height, index % height);
+            let target = framed[self.row_start(row) + channel..]
+                .iter_mut()
+                .step_by(self.sources);
+            for (target, value) in target.zip(source) {
+                *target = *value;
+            }
+        }
+    }
+
+    /// Copies one block of one image out, `[H, W, B]`.
+    fn take(&self, conv: &Convolution, framed: &[f32], image: &mut [f32]) {
+        for (row, target) in image
+            .chunks_exact_mut(conv.in_size[1] * self.sources)
+            .enumerate()
+        {
+            let start = self.row_start(row);
+            target.copy_from_slice(&framed[start..start + target.len()]);
+        }
+    }
+}
+
+/// Where the patch of each window's winner begins, as a sum of two table look-ups.
+struct Patches {
+    /// For the first place of each window.
+    windows: Vec<u32>,
+    /// For the place of the winner within the window. That of [`CLOSED`] is never used.
+    places: [u32; 256],
+}
+
+impl Patches {
+    fn new(conv: &Convolution, pooling: &Pooling, frame: &Frame) -> Self {
+        assert!(u32::try_from(frame.len()).is_ok());
+        let [down, right] = frame.patch_steps(conv);
+        let [_, columns] = pooling.out_size;
+        // The windows begin inside the image: they have no padding.
+        assert!(pooling.padding == [0, 0]);
+        let window = |window: usize| {
+            let (ph, pw) = (window / columns, window % columns);
+            (ph * pooling.strides[0] * down + pw * pooling.strides[1] * right) as u32
+        };
+        let mut places = [0; 256];
+        for (place, start) in places
+            .iter_mut()
+            .enumerate()
+            .take(pooling.window[0] * pooling.window[1])
+        {
+            let (kh, kw) = (place / pooling.window[1], place % pooling.window[1]);
+            *start = (kh * down + kw * right) as u32;
+        }
+        Self {
+            windows: (0..pooling.out_pixels()).map(window).collect(),
+            places,
+        }
+    }
+}
+
+/// The winners of each output channel of one block of one image.
+struct Winners {
+    /// `[B, windows + 1]`, of which the first `counts` of each channel are set. A closed window is written behind the last winner
+    /// and not counted, so that collecting has no branches to guess.
+    entries: Vec<Winner>,
+    counts: [usize; 16],
+    windows: usize,
+}
+
+impl Winners {
+    fn new(pooling: &Pooling, block: usize) -> Self {
+        let windows = pooling.out_pixels();
+        Self {
+            entries: vec![Winner::default(); block * (windows + 1)],
+            counts: [0; 16],
+            windows,
+        }
+    }
+
+    /// Collects those of `plane`, which counts the blocks of all images.
+    #[inline(always)]
+    fn collect(
+        &mut self,
+        pooled: &PooledGradient<'_>,
+        block: usize,
+        plane: usize,
+        patches: &Patches,
+    ) {
+        let mut counts = [0; 16];
+        let row = self.windows + 1;
+        let range = plane * self.windows * block..(plane + 1) * self.windows * block;
+        let (gradient, winners) = (&pooled.gradient[range.clone()], &pooled.winners[range]);
+        assert!(
+            block <= 16
+                && gradient.len() == self.windows * block
+                && winners.len() == self.windows * block
+        );
+        assert!(self.entries.len() == block * row && patches.windows.len() == self.windows);
+        for (window, &start) in patches.windows.iter().enumerate() {
+            for lane in 0..block {
+                // SAFETY: `lane < block` and `window < windows`, and the lengths were checked; a count grows by at most one per
+                // window, so it is at most `windows`, the last place of its row.
+                unsafe {
+                    let winner = *winners.get_unchecked(window * block + lane);
+                    let gradient = *gradient.get_unchecked(window * block + lane);
+                    let patch = start + *patches.places.get_unchecked(usize::from(winner));
+                    let count = counts.get_unchecked_mut(lane);
+                    *self.entries.get_unchecked_mut(lane * row + *count) =
+                        Winner { patch, gradient };
+                    *count += usize::from(winner != CLOSED);
+                }
+            }
+        }
+        self.counts = counts;
+    }
+
+    fn of(&self, lane: usize) -> &[Winner] {
+        &self.entries[lane * (self.windows + 1)..][..self.counts[lane]]
+    }
+}
+
+/// Writes dW `[O, I, kH, kW]` into `dw` from the pooled gradient and X, in blocked layout or, with fewer channels than a block,
+/// plain.
+///
+/// # Panics
+/// When lengths or channels do not fit.
+pub fn pooled_weight_gradient(
+    instructions: Instructions,
+    conv: &Convolution,
+    pooled: PooledGradient<'_>,
+    x: &[f32],
+    dw: &mut [f32],
+    workers: &dyn Workers,
+) {
+    let block = instructions.block();
+    pooled.assert_fits(conv, block);
+    let sources = block.min(conv.in_channels);
+    assert!(conv.in_channels.is_multiple_of(sources));
+    assert!(x.len() == conv.in_len() && dw.len() == conv.weight_len());
+    let frame = Frame::new(conv, sources, block);
+    let patches = Patches::new(conv, pooled.pooling, &frame);
+    let offsets = frame.offsets(conv);
+    let pieces = Pieces::new(dw, block * conv.in_channels * conv.taps());
+    workers.for_each(pieces.count(), &|out_block| {
+        pieces.with(out_block, |dw| {
+            let row = frame.vectors * block;
+            let filter_len = conv.kernel[0] * row;
+            let sums_len = conv.in_channels / sources * block * filter_len;
+            with_zeroed_scratch(sums_len + frame.len(), |scratch| {
+                let (sums, framed) = scratch.split_at_mut(sums_len);
+                instructions.run(WeightSums {
+                    conv,
+                    pooled,
+                    x,
+                    frame,
+                    patches: &patches,
+                    offsets: &offsets,
+                    out_block,
+                    sums,
+                    framed,
+                });
+                // From [I / S, B, kH, kW · S and what is dropped] to [B, I, kH, kW].
+                for (lane, filters) in dw
+                    .chunks_exact_mut(conv.in_channels * conv.taps())
+                    .enumerate()
+                {
+                    for (channel, filter) in filters.chunks_exact_mut(conv.taps()).enumerate() {
+                        let start =
+                            (channel / sources * block + lane) * filter_len + channel % sources;
+                        for (tap, value) in filter.iter_mut().enumerate() {
+                            let (kh, kw) = (tap / conv.kernel[1], tap % conv.kernel[1]);
+                            *value = sums[start + kh * row + kw * sources];
+                        }
+                    }
+                }
+            });
+        });
+    });
+}
+
+struct WeightSums<'a> {
+    conv: &'a Convolution,
+    pooled: PooledGradient<'a>,
+    x: &'a [f32],
+    frame: Frame,
+    patches: &'a Patches,
+    offsets: &'a [usize],
+    out_block: usize,
+    /// `[I / S, B, kH, vectors, lanes]`.
+    sums: &'a mut [f32],
+    framed: &'a mut [f32],
+}
+
+impl Kernel for WeightSums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let (conv, frame, offsets) = (self.conv, self.frame, self.offsets);
+        let blocks = conv.out_channels / S::LANES;
+        let block_len = frame.sources * conv.in_pixels();
+        let in_blocks = conv.in_channels / frame.sources;
+        let filter_len = offsets.len() * S::LANES;
+        let mut winners = Winners::new(self.pooled.pooling, S::LANES);
+        for image in 0..conv.images {
+            winners.collect(
+                &self.pooled,
+                S::LANES,
+                image * blocks + self.out_block,
+                self.patches,
+            );
+            for in_block in 0..in_blocks {
+                let x = &self.x[(image * in_blocks + in_block) * block_len..][..block_len];
+                frame.fill(conv, x, self.framed);
+                for lane in 0..S::LANES {
+                    let entries = winners.of(lane);
+                    let sums =
+                        &mut self.sums[(in_block * S::LANES + lane) * filter_len..][..filter_len];
+                    let mut first = 0;
+                    while first < offsets.len() {
+                        let (offsets, sums) = (&offsets[first..], &mut sums[first * S::LANES..]);
+                        first += match offsets.len() {
+                            9.. => add_patches::<S, 9>(simd, entries, self.framed, offsets, sums),
+                            3.. => add_patches::<S, 3>(simd, entries, self.framed, offsets, sums),
+                            _ => add_patches::<S, 1>(simd, entries, self.framed, offsets, sums),
+                        };
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Adds gradient times patch of all winners to `V` vectors of sums, and returns `V`.
+#[inline(always)]
+fn add_patches<S: Simd, const V: usize>(
+    simd: S,
+    winners: &[Winner],
+    framed: &[f32],
+    offsets: &[usize],
+    sums: &mut [f32],
+) -> usize {
+    let offsets: [usize; V] = std::array::from_fn(|index| offsets[index]);
+    let reach = offsets[V - 1] + S::LANES;
+    let mut acc = [simd.splat(0.0); V];
+    for (acc, sums) in acc.iter_mut().zip(sums.chunks_exact(S::LANES)) {
+        *acc = simd.read(sums);
+    }
+    for winner in winners {
+        let patch = winner.patch as usize;
+        assert!(patch + reach <= framed.len());
+        let gradient = simd.splat(winner.gradient);
+        for v in 0..V {
+            // SAFETY: the offsets ascend, and the vector of the last one was checked.
+            let x = unsafe { simd.load(framed.as_ptr().add(patch + offsets[v])) };
+            acc[v] = simd.mul_add(gradient, x, acc[v]);
+        }
+    }
+    for (acc, sums) in acc.iter().zip(sums.chunks_exact_mut(S::LANES)) {
+        simd.write(*acc, sums);
+    }
+    V
+}
+
+/// Writes dX `[N, I, H, W]` in blocked layout into `dx` from the pooled gradient and W `[O, I, kH, kW]`. `packed` is working
+/// memory that is kept between calls.
+///
+/// # Panics
+/// When lengths or channels do not fit.
+pub fn pooled_input_gradient(
+    instructions: Instructions,
+    conv: &Convolution,
+    pooled: PooledGradient<'_>,
+    weight: &[f32],
+    dx: &mut [f32],
+    packed: &mut Vec<f32>,
+    workers: &dyn Workers,
+) {
+    let block = instructions.block();
+    pooled.assert_fits(conv, block);
+    assert!(conv.in_channels.is_multiple_of(block));
+    assert!(weight.len() == conv.weight_len() && dx.len() == conv.in_len());
+    let frame = Frame::new(conv, block, block);
+    let patches = Patches::new(conv, pooled.pooling, &frame);
+    let offsets = frame.offsets(conv);
+    // [I / B, O, kH, kW, B]: the filter of one output and one block of inputs like a patch.
+    packed.clear();
+    packed.resize(weight.len(), 0.0);
+    for (index, filter) in packed.chunks_exact_mut(conv.taps() * block).enumerate() {
+        let (in_block, output) = (index / conv.out_channels, index % conv.out_channels);
+        for (tap, vector) in filter.chunks_exact_mut(block).enumerate() {
+            for (lane, value) in vector.iter_mut().enumerate() {
+                *value = weight
+                    [(output * conv.in_channels + in_block * block + lane) * conv.taps() + tap];
+            }
+        }
+    }
+    let packed = packed.as_slice();
+    let pieces = Pieces::new(dx, conv.in_channels * conv.in_pixels());
+    workers.for_each(pieces.count(), &|image| {
+        pieces.with(image, |dx| {
+            let frames_len = conv.in_channels / block * frame.len();
+            with_zeroed_scratch(frames_len, |framed| {
+                instructions.run(PatchSums {
+                    conv,
+                    pooled,
+                    packed,
+                    frame,
+                    patches: &patches,
+                    offsets: &offsets,
+                    image,
+                    framed,
+                    dx,
+                });
+            });
+        });
+    });
+}
+
+struct PatchSums<'a> {
+    conv: &'a Convolution,
+    pooled: PooledGradient<'a>,
+    /// `[I / B, O, kH, kW, B]`.
+    packed: &'a [f32],
+    frame: Frame,
+    patches: &'a Patches,
+    offsets: &'a [usize],
+    image: usize,
+    /// One frame for each block of input channels.
+    framed: &'a mut [f32],
+    /// `[I / B, H, W, B]`.
+    dx: &'a mut [f32],
+}
+
+impl Kernel for PatchSums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let (conv, frame, offsets) = (self.conv, self.frame, self.offsets);
+        let blocks = conv.out_channels / S::LANES;
+        let filter_len = offsets.len() * S::LANES;
+        let mut winners = Winners::new(self.pooled.pooling, S::LANES);
+        for block in 0..blocks {
+            winners.collect(
+                &self.pooled,
+                S::LANES,
+                self.image * blocks + block,
+                self.patches,
+            );
+            for (in_block, framed) in self.framed.chunks_exact_mut(frame.len()).enumerate() {
+                for lane in 0..S::LANES {
+                    let output = block * S::LANES + lane;
+                    let filter = &self.packed
+                        [(in_block * conv.out_channels + output) * filter_len..][..filter_len];
+                    let entries = winners.of(lane);
+                    let mut first = 0;
+                    while first < offsets.len() {
+                        let (offsets, filter) = (&offsets[first..], &filter[first * S::LANES..]);
+                        first += match offsets.len() {
+                            9.. => scatter_filter::<S, 9>(simd, entries, filter, offsets, framed),
+                            3.. => scatter_filter::<S, 3>(simd, entries, filter, offsets, framed),
+                            _ => scatter_filter::<S, 1>(simd, entries, filter, offsets, framed),
+                        };
+                    }
+                }
+            }
+        }
+        let planes = self.dx.chunks_exact_mut(conv.in_pixels() * S::LANES);
+        for (dx, framed) in planes.zip(self.framed.chunks_exact(frame.len())) {
+            frame.take(conv, framed, dx);
+        }
+    }
+}
+
+/// Adds gradient times `V` vectors of a filter to the patches of all winners, and returns `V`.
+#[inline(always)]
+fn scatter_filter<S: Simd, const V: usize>(
+    simd: S,
+    winners: &[Winner],
+    filter: &[f32],
+    offsets: &[usize],
+    framed: &mut [f32],
+) -> usize {
+    let offsets: [usize; V] = std::array::from_fn(|index| offsets[index]);
+    let reach = offsets[V - 1] + S::LANES;
+    let mut weights = [simd.splat(0.0); V];
+    for (vector, weights) in weights.iter_mut().zip(filter.chunks_exact(S::LANES)) {
+        *vector = simd.read(weights);
+    }
+    for winner in winners {
+        let patch = winner.patch as usize;
+        assert!(patch + reach <= framed.len());
+        let gradient = simd.splat(winner.gradient);
+        for v in 0..V {
+            // SAFETY: the offsets ascend, and the vector of the last one was checked.
+            unsafe {
+                let target = framed.as_mut_ptr().add(patch + offsets[v]);
+                simd.store(
+                    simd.mul_add(gradient, weights[v], simd.load(target)),
+                    target,
+                );
+            }
+        }
+    }
+    V
+}
+
+/// Sum of each output channel's gradient, `[O]`: the gradient of the convolution's bias.
+///
+/// # Panics
+/// When lengths or channels do not fit.
+pub fn pooled_channel_sums(instructions: Instructions, pooled: PooledGradient<'_>) -> Vec<f32> {
+    let block = instructions.block();
+    let pooling = pooled.pooling;
+    assert!(pooling.channels.is_multiple_of(block));
+    assert!(
+        pooled.gradient.len() == pooling.out_len() && pooled.winners.len() == pooling.out_len()
+    );
+    let mut sums = vec![0.0_f64; pooling.channels];
+    let plane = pooling.out_pixels() * block;
+    let planes = pooled
+        .gradient
+        .chunks_exact(plane)
+        .zip(pooled.winners.chunks_exact(plane));
+    for (index, (gradient, winners)) in planes.enumerate() {
+        let mut lanes = [0.0_f32; 16];
+        for (gradient, winners) in gradient
+            .chunks_exact(block)
+            .zip(winners.chunks_exact(block))
+        {
+            for (lane, (gradient, winner)) in lanes.iter_mut().zip(gradient.iter().zip(winners)) {
+                *lane += if *winner == CLOSED { 0.0 } else { *gradient };
+            }
+        }
+        let start = index % (pooling.channels / block) * block;
+        for (sum, lane) in sums[start..start + block].iter_mut().zip(lanes) {
+            *sum += f64::from(lane);
+        }
+    }
+    sums.into_iter().map(|sum| sum as f32).collect()
+}
