@@ -49,7 +49,10 @@ pub fn domain() -> Result<Arc<OperatorDomain>> {
             .add(operator)
             .with_context(|| format!("registering the operator {name}"))?;
     }
-    Ok(Arc::new(domain))
+    // `ort` asks for an `Arc`; sessions of one thread share it.
+    #[expect(clippy::arc_with_non_send_sync)]
+    let domain = Arc::new(domain);
+    Ok(domain)
 }
 
 /// What one operator is to ONNX Runtime.
