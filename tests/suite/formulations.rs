@@ -2,6 +2,8 @@
 //!
 //! Networks are compared at inputs that are no ties: a rounding that flips one rectifier or maximum would be seen.
 
+use std::io::Write as _;
+
 use catalog::artifacts::{self, Optimizer, OptimizerOptions};
 use catalog::autodiff::differentiate;
 use catalog::graph::{
@@ -26,7 +28,7 @@ fn blocked(graph: &Graph) -> Option<Formulation> {
     match choose(FormulationChoice::Blocked, graph, environment) {
         Ok(chosen) => Some(chosen.formulation),
         Err(error) if !cfg!(target_arch = "x86_64") => {
-            eprintln!("skipped: {error:#}");
+            writeln!(std::io::stderr(), "skipped: {error:#}").unwrap();
             None
         }
         Err(error) => panic!("{error:#}"),
