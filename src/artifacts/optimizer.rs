@@ -6,7 +6,7 @@ use pipeline::onnx::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::graph::{Axes, ElementType, Graph, Initializer, Role, Shape, TensorType, ValueId};
+use crate::graph::{Axes, ElementType, Graph, Initializer, Op, Role, Shape, TensorType, ValueId};
 use crate::lowering;
 
 use super::TrainingGraph;
@@ -121,9 +121,13 @@ pub(super) fn add_updates(
                     )?;
                     add_decay(graph, direction, parameter, decay)
                 }
+                Optimizer::Sgd { momentum: 0.0 } => add_decay(graph, gradient, parameter, decay),
                 Optimizer::Sgd { momentum } => {
-                    let decayed = add_decay(graph, gradient, parameter, decay)?;
-                    nesterov(graph, decayed, *momentum, &mut all)
+                    let op = Op::NesterovStep {
+                        momentum: *momentum,
+                        weight_decay: decay,
+                    };
+                    nesterov(graph, op, [parameter, gradient], &mut all)
                 }
             })?;
             all.updates.push(update);
@@ -201,22 +205,17 @@ fn moving_average(
     Ok(average)
 }
 
-/// `b ← μ b + g`, then `g + μ b` (Sutskever et al., 2013, as PyTorch has it).
+/// Sutskever et al. (2013), as PyTorch has it.
 fn nesterov(
     graph: &mut Graph,
-    gradient: ValueId,
-    momentum: f32,
+    step: Op,
+    [parameter, gradient]: [ValueId; 2],
     all: &mut Updates,
 ) -> Result<ValueId> {
-    if momentum == 0.0 {
-        return Ok(gradient);
-    }
     let velocity = state_like(graph, "velocity", gradient);
-    let kept = graph.scale(velocity, momentum)?;
-    let updated = graph.add(kept, gradient)?;
-    all.state_writes.push(graph.assign(velocity, updated)?);
-    let ahead = graph.scale(updated, momentum)?;
-    Ok(graph.add(gradient, ahead)?)
+    let outputs = graph.node(step, &[parameter, gradient, velocity])?;
+    all.state_writes.push(graph.assign(velocity, outputs[1])?);
+    Ok(outputs[0])
 }
 
 fn state_like(graph: &mut Graph, name: &str, value: ValueId) -> ValueId {

@@ -269,6 +269,7 @@ pub(super) fn input_gradients(
         | Op::LogSoftmaxGrad
         | Op::SoftmaxCrossEntropyGrad
         | Op::DropoutGrad { .. }
+        | Op::NesterovStep { .. }
         | Op::Accumulate => bail!("{} cannot be differentiated again", node.op.name()),
     })
 }

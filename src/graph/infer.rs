@@ -226,6 +226,12 @@ pub(super) fn infer(op: &Op, inputs: &[&TensorType]) -> Result<Vec<TensorType>, 
             expect_shape("mask", mask, &gradient.shape)?;
             one(gradient.clone())
         }
+        Op::NesterovStep { .. } => {
+            let [weight, gradient, velocity] = floats(inputs)?;
+            expect_shape("gradient", gradient, &weight.shape)?;
+            expect_shape("velocity", velocity, &weight.shape)?;
+            Ok(vec![weight.clone(); 2])
+        }
         Op::Accumulate => {
             let [buffer, value, flag] = exactly(inputs)?;
             expect_shape("value", value, &buffer.shape)?;

@@ -166,6 +166,14 @@ pub enum Op {
         /// Probability of zero.
         ratio: f32,
     },
+    /// Step of gradient descent with Nesterov momentum μ and weight decay λ. Inputs: weight w, gradient g, velocity v. Outputs: the
+    /// update g + λw + μv′, and the new velocity v′ = μv + g + λw.
+    NesterovStep {
+        /// μ.
+        momentum: f32,
+        /// λ.
+        weight_decay: f32,
+    },
     /// Writes into a parameter (first input) the second input where the flag (third input, bool `[1]`) is true, and adds the
     /// second input to it otherwise. Output: bool `[1]`. Every other reader of the parameter must come before.
     Accumulate,
@@ -294,6 +302,7 @@ impl Op {
             Self::LogSoftmaxGrad => "d_log_softmax",
             Self::SoftmaxCrossEntropyGrad => "d_cross_entropy",
             Self::DropoutGrad { .. } => "d_dropout",
+            Self::NesterovStep { .. } => "nesterov_step",
             Self::Accumulate => "accumulate",
         }
     }

@@ -99,6 +99,13 @@ impl fmt::Display for Attributes<'_> {
             Op::ReduceSum { axes, keep } | Op::ReduceMean { axes, keep } => {
                 write!(formatter, " axes={axes:?} keep={keep}")
             }
+            Op::NesterovStep {
+                momentum,
+                weight_decay,
+            } => write!(
+                formatter,
+                " momentum={momentum:?} weight_decay={weight_decay:?}"
+            ),
             // The shape or type after the colon says it all.
             Op::Reshape { .. } | Op::Cast { .. } => Ok(()),
             Op::Add

@@ -14,11 +14,13 @@
 #![allow(clippy::needless_range_loop)]
 
 mod batch_norm;
+mod channel_sum;
 mod conv_input;
 mod conv_weight;
 mod depthwise;
 mod filters;
 mod geometry;
+mod optimizer;
 mod pooling;
 mod rectifier;
 mod simd;
@@ -28,14 +30,14 @@ mod tests;
 mod workers;
 
 pub use batch_norm::{BatchNormBackward, BatchNormForward, Moments, Normalisation};
+pub use channel_sum::channel_sums;
 pub use conv_input::input_gradient;
 pub use conv_weight::weight_gradient;
 pub use filters::{FilterUse, pack_filters};
 pub use geometry::{Convolution, Pooling};
-pub use pooling::{CLOSED, channel_sums, max_pool, max_pool_gradient};
+pub use optimizer::NesterovStep;
+pub use pooling::{CLOSED, max_pool, max_pool_gradient};
 pub use rectifier::{Bounds, rectifier_gradient};
 pub use simd::Instructions;
-pub use sparse::{
-    PooledGradient, pooled_channel_sums, pooled_input_gradient, pooled_weight_gradient,
-};
+pub use sparse::{PooledGradient, pooled_input_gradient, pooled_weight_gradient};
 pub use workers::Workers;

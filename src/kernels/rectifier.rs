@@ -1,5 +1,6 @@
 //! Gradient of rectifiers, read off their output.
 
+use super::simd::{Instructions, Kernel, Simd};
 use super::workers::{Pieces, Workers};
 
 /// Values per piece of work: large enough that handing it out costs nothing beside it.
@@ -22,11 +23,12 @@ impl Bounds {
     };
 }
 
-/// Writes dX = dY where the bounds let Y through, else 0, into `dx`; any layout, as long as it is one.
+/// Writes dX = dY where the bounds let Y through, else 0, into `dx`; all in blocked layout.
 ///
 /// # Panics
-/// When the lengths differ.
+/// When the lengths differ or are no multiple of the block.
 pub fn rectifier_gradient(
+    instructions: Instructions,
     bounds: Bounds,
     dy: &[f32],
     y: &[f32],
@@ -34,17 +36,38 @@ pub fn rectifier_gradient(
     workers: &dyn Workers,
 ) {
     assert!(dy.len() == y.len() && dx.len() == y.len());
+    assert!(dy.len().is_multiple_of(instructions.block()));
     let pieces = Pieces::new(dx, PIECE);
     workers.for_each(pieces.count(), &|index| {
         pieces.with(index, |dx| {
             let range = index * PIECE..index * PIECE + dx.len();
-            for ((dx, dy), y) in dx.iter_mut().zip(&dy[range.clone()]).zip(&y[range]) {
-                *dx = if *y > bounds.low && *y < bounds.high {
-                    *dy
-                } else {
-                    0.0
-                };
-            }
+            let (dy, y) = (&dy[range.clone()], &y[range]);
+            instructions.run(Gradient { bounds, dy, y, dx });
         });
     });
+}
+
+struct Gradient<'a> {
+    bounds: Bounds,
+    dy: &'a [f32],
+    y: &'a [f32],
+    dx: &'a mut [f32],
+}
+
+impl Kernel for Gradient<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let (low, high) = (simd.splat(self.bounds.low), simd.splat(self.bounds.high));
+        let inputs = self
+            .dy
+            .chunks_exact(S::LANES)
+            .zip(self.y.chunks_exact(S::LANES));
+        for ((dy, y), dx) in inputs.zip(self.dx.chunks_exact_mut(S::LANES)) {
+            let y = simd.read(y);
+            let open = simd.where_greater(high, y, simd.where_greater(y, low, simd.read(dy)));
+            simd.write(open, dx);
+        }
+    }
 }

@@ -520,38 +520,3 @@ fn scatter_filter<S: Simd, const V: usize>(
     }
     V
 }
-
-/// Sum of each output channel's gradient, `[O]`: the gradient of the convolution's bias.
-///
-/// # Panics
-/// When lengths or channels do not fit.
-pub fn pooled_channel_sums(instructions: Instructions, pooled: PooledGradient<'_>) -> Vec<f32> {
-    let block = instructions.block();
-    let pooling = pooled.pooling;
-    assert!(pooling.channels.is_multiple_of(block));
-    assert!(
-        pooled.gradient.len() == pooling.out_len() && pooled.winners.len() == pooling.out_len()
-    );
-    let mut sums = vec![0.0_f64; pooling.channels];
-    let plane = pooling.out_pixels() * block;
-    let planes = pooled
-        .gradient
-        .chunks_exact(plane)
-        .zip(pooled.winners.chunks_exact(plane));
-    for (index, (gradient, winners)) in planes.enumerate() {
-        let mut lanes = [0.0_f32; 16];
-        for (gradient, winners) in gradient
-            .chunks_exact(block)
-            .zip(winners.chunks_exact(block))
-        {
-            for (lane, (gradient, winner)) in lanes.iter_mut().zip(gradient.iter().zip(winners)) {
-                *lane += if *winner == CLOSED { 0.0 } else { *gradient };
-            }
-        }
-        let start = index % (pooling.channels / block) * block;
-        for (sum, lane) in sums[start..start + block].iter_mut().zip(lanes) {
-            *sum += f64::from(lane);
-        }
-    }
-    sums.into_iter().map(|sum| sum as f32).collect()
-}

@@ -5,8 +5,7 @@ use proptest::prelude::*;
 use super::{
     BatchNormBackward, BatchNormForward, Bounds, CLOSED, Convolution, Instructions, Normalisation,
     PooledGradient, Pooling, Workers, channel_sums, input_gradient, max_pool, max_pool_gradient,
-    pooled_channel_sums, pooled_input_gradient, pooled_weight_gradient, rectifier_gradient,
-    weight_gradient,
+    pooled_input_gradient, pooled_weight_gradient, rectifier_gradient, weight_gradient,
 };
 
 /// One piece after the other, last one first: nothing may depend on the order.
@@ -251,8 +250,13 @@ proptest! {
             let expected: Vec<f64> = dense_dw.into_iter().map(f64::from).collect();
             assert_close(&dw, &expected, &format!("dW, {instructions:?}, {conv:?}, window {window}"));
 
-            let sums = pooled_channel_sums(instructions, sparse);
-            let expected = channel_sums(instructions, conv.out_channels, conv.out_size[0] * conv.out_size[1], &dy);
+            // The bias: each window hands its whole gradient on, unless the rectifier was closed.
+            let open = Bounds { low: if rectify { 0.0 } else { f32::NEG_INFINITY }, high: f32::INFINITY };
+            let pixels = pooling.out_size[0] * pooling.out_size[1];
+            let rectifier = Some((pooled.as_slice(), open));
+            let sums = channel_sums(instructions, conv.out_channels, pixels, &gradient, rectifier, &Threads);
+            let pixels = conv.out_size[0] * conv.out_size[1];
+            let expected = channel_sums(instructions, conv.out_channels, pixels, &dy, None, &Backwards);
             let expected: Vec<f64> = expected.into_iter().map(f64::from).collect();
             assert_close(&sums, &expected, "dBias");
 
@@ -529,19 +533,18 @@ fn what_is_not_a_number_stays_so_and_divergence_is_seen() {
 
 #[test]
 fn a_rectifier_lets_gradients_through_strictly_between_its_bounds() {
-    let y = [-1.0, 0.0, 0.5, 6.0, 7.0, f32::NAN];
-    let mut dx = [f32::NAN; 6];
-    rectifier_gradient(
-        Bounds {
-            low: 0.0,
-            high: 6.0,
-        },
-        &[2.0; 6],
-        &y,
-        &mut dx,
-        &Backwards,
-    );
-    assert_eq!(dx, [0.0, 0.0, 2.0, 0.0, 0.0, 0.0]);
+    let mut y = [0.5; 16];
+    y[..6].copy_from_slice(&[-1.0, 0.0, 0.5, 6.0, 7.0, f32::NAN]);
+    let bounds = Bounds {
+        low: 0.0,
+        high: 6.0,
+    };
+    for instructions in all_instructions() {
+        let mut dx = [f32::NAN; 16];
+        rectifier_gradient(instructions, bounds, &[2.0; 16], &y, &mut dx, &Backwards);
+        assert_eq!(dx[..6], [0.0, 0.0, 2.0, 0.0, 0.0, 0.0], "{instructions:?}");
+        assert_eq!(dx[6..], [2.0; 10], "{instructions:?}");
+    }
 }
 
 #[test]

@@ -234,6 +234,10 @@ pub(super) fn emit(emitter: &mut Emitter<'_>, node: &Node) {
         }
         Op::MaxPoolGrad => recipes::max_pool_grad(emitter, node, inputs),
         Op::AveragePoolGrad(pool) => recipes::average_pool_grad(emitter, node, inputs, pool),
+        &Op::NesterovStep {
+            momentum,
+            weight_decay,
+        } => recipes::nesterov_step(emitter, node, inputs, momentum, weight_decay),
         Op::Accumulate => emitter.node(
             (MICROSOFT, "InPlaceAccumulatorV2"),
             name,

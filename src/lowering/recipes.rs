@@ -338,3 +338,51 @@ pub(super) fn average_pool_grad(
         attributes,
     );
 }
+
+/// g′ = g + λw, v′ = μv + g′, update = g′ + μv′.
+pub(super) fn nesterov_step(
+    emitter: &mut Emitter<'_>,
+    node: &Node,
+    inputs: Vec<String>,
+    momentum: f32,
+    weight_decay: f32,
+) {
+    let name = &node.name;
+    let [weight, gradient, velocity] = inputs.as_slice() else {
+        return;
+    };
+    let ty = emitter.graph.value(node.inputs[0]).ty.clone();
+    let step = |emitter: &mut Emitter<'_>, operator: &str, suffix: &str, operands: [&String; 2]| {
+        let operands = operands.map(String::clone).to_vec();
+        let name = format!("{name}/{suffix}");
+        emitter.intermediate((STANDARD, operator), name, operands, &ty, vec![])
+    };
+    let decayed = match weight_decay {
+        0.0 => gradient.clone(),
+        decay => {
+            let decay = emitter.constant(name, "weight_decay", &Tensor::scalar(decay));
+            let pull = step(emitter, "Mul", "pull", [weight, &decay]);
+            step(emitter, "Add", "decayed", [gradient, &pull])
+        }
+    };
+    let momentum = emitter.constant(name, "momentum", &Tensor::scalar(momentum));
+    let kept = step(emitter, "Mul", "kept", [velocity, &momentum]);
+    let operands = vec![kept, decayed.clone()];
+    let velocity_node = format!("{name}/velocity");
+    emitter.node(
+        (STANDARD, "Add"),
+        &velocity_node,
+        operands,
+        &node.outputs[1..],
+        vec![],
+    );
+    let velocity = emitter.name(node.outputs[1]);
+    let ahead = step(emitter, "Mul", "ahead", [&velocity, &momentum]);
+    emitter.node(
+        (STANDARD, "Add"),
+        name,
+        vec![decayed, ahead],
+        &node.outputs[..1],
+        vec![],
+    );
+}

@@ -83,25 +83,29 @@ pub fn build(architecture: &Architecture, task: &Task) -> Result<Network, ShapeE
 
 /// Bytes `[N, H, W, C]` to floats `[N, C, H, W]` with mean 0 and deviation 1 per channel: `(x − mean) / deviation`.
 fn normalise(graph: &mut Graph, images: ValueId, task: &Task) -> Result<ValueId, ShapeError> {
-    let floats = graph.cast(images, ElementType::F32)?;
+    // Bytes are a quarter to move, and constants of shape [C, 1, 1] meet whole planes.
+    let planes = match task.channels {
+        // With one channel, NHWC and NCHW hold the same bytes.
+        1 => graph.reshape(images, Shape::batch(&[1, task.height, task.width]))?,
+        _ => graph.transpose(images, &[0, 3, 1, 2])?,
+    };
+    let floats = graph.cast(planes, ElementType::F32)?;
     let factors: Vec<f32> = task
         .deviation
         .iter()
         .map(|deviation| 1.0 / deviation.max(1.0))
         .collect();
-    let offsets = task
+    let offsets: Vec<f32> = task
         .mean
         .iter()
         .zip(&factors)
         .map(|(mean, factor)| -mean * factor)
         .collect();
-    let factors = graph.constant(Tensor::f32(&[task.channels], factors));
-    let offsets = graph.constant(Tensor::f32(&[task.channels], offsets));
+    let mut per_channel = |values: Vec<f32>| match values.as_slice() {
+        [value] => graph.scalar(*value),
+        _ => graph.constant(Tensor::f32(&[task.channels, 1, 1], values)),
+    };
+    let (factors, offsets) = (per_channel(factors), per_channel(offsets));
     let scaled = graph.mul(floats, factors)?;
-    let shifted = graph.add(scaled, offsets)?;
-    match task.channels {
-        // With one channel, NHWC and NCHW hold the same bytes.
-        1 => graph.reshape(shifted, Shape::batch(&[1, task.height, task.width])),
-        _ => graph.transpose(shifted, &[0, 3, 1, 2]),
-    }
+    graph.add(scaled, offsets)
 }

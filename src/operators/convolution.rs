@@ -1,16 +1,19 @@
-//! Packed weights, `PackFilters(W) → W in blocks`, and gradients of convolutions: `ConvWeightGradient(dY, X) → dW`, `ConvInputGradient(dY, W) → dX`, `ChannelSum(dY) → dB`, and the
-//! same three from the gradient of a max pooling behind the convolution, `(dP, winners, …)`.
+//! Packed weights, `PackFilters(W) → W in blocks`, and gradients of convolutions: `ConvWeightGradient(dY, X) → dW`, `ConvInputGradient(dY, W) → dX`, `ChannelSum(dY[, Y]) → dB`, and the
+//! first two from the gradient of a max pooling behind the convolution, `(dP, winners, …)`.
 
 use ort::operator::ComputeContext;
 use ort::value::ValueRef;
 
 use crate::kernels::{
-    FilterUse, Instructions, PooledGradient, Pooling, channel_sums, input_gradient, pack_filters,
-    pooled_channel_sums, pooled_input_gradient, pooled_weight_gradient, weight_gradient,
+    Bounds, FilterUse, Instructions, PooledGradient, Pooling, channel_sums, input_gradient,
+    pack_filters, pooled_input_gradient, pooled_weight_gradient, weight_gradient,
 };
 
 use super::attributes::{ConvAttributes, PoolAttributes, instructions, required, weight_shape};
-use super::tensors::{Threads, floats, floats_mut, image_batch, input, output, write_channels};
+use super::rectifier::bounds;
+use super::tensors::{
+    Threads, floats, floats_mut, image_batch, input, optional_input, output, write_channels,
+};
 use super::{Compute, CustomOperator, Operand};
 
 pub(super) const PACK_FILTERS: CustomOperator = CustomOperator {
@@ -84,23 +87,12 @@ pub(super) const POOLED_INPUT_GRADIENT: CustomOperator = CustomOperator {
 
 pub(super) const CHANNEL_SUM: CustomOperator = CustomOperator {
     name: "ChannelSum",
-    inputs: &[Operand::Floats],
+    inputs: &[Operand::Floats, Operand::OptionalFloats],
     outputs: &[Operand::Floats],
     create: |context| {
         Ok(Box::new(ChannelSum {
             instructions: instructions(context)?,
-        }))
-    },
-};
-
-pub(super) const POOLED_CHANNEL_SUM: CustomOperator = CustomOperator {
-    name: "PooledChannelSum",
-    inputs: &[Operand::Floats, Operand::Bytes],
-    outputs: &[Operand::Floats],
-    create: |context| {
-        Ok(Box::new(PooledChannelSum {
-            instructions: instructions(context)?,
-            pool: PoolAttributes::read(context)?,
+            bounds: bounds(context)?,
         }))
     },
 };
@@ -266,33 +258,21 @@ impl Compute for PooledInputGradient {
 
 struct ChannelSum {
     instructions: Instructions,
+    bounds: Bounds,
 }
 
 impl Compute for ChannelSum {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        let values = input(context, 0)?;
+        let (values, y) = (input(context, 0)?, optional_input(context, 1)?);
         let (_, channels, [height, width], values) = image_batch::<f32>(&values)?;
-        let sums = channel_sums(self.instructions, channels, height * width, values);
-        write_channels(context, 0, &sums)
-    }
-}
-
-struct PooledChannelSum {
-    instructions: Instructions,
-    pool: PoolAttributes,
-}
-
-impl Compute for PooledChannelSum {
-    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        let (gradient, winners) = (input(context, 0)?, input(context, 1)?);
-        let (pooling, gradient, winners) = pooled(&self.pool, &gradient, &winners)?;
-        let sums = pooled_channel_sums(
+        let y = y.as_ref().map(floats).transpose()?;
+        let sums = channel_sums(
             self.instructions,
-            PooledGradient {
-                pooling: &pooling,
-                gradient,
-                winners,
-            },
+            channels,
+            height * width,
+            values,
+            y.map(|y| (y, self.bounds)),
+            &Threads(context),
         );
         write_channels(context, 0, &sums)
     }

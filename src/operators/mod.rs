@@ -6,6 +6,7 @@
 mod attributes;
 mod batch_norm;
 mod convolution;
+mod optimizer;
 mod pooling;
 mod rectifier;
 mod tensors;
@@ -35,12 +36,12 @@ pub fn domain() -> Result<Arc<OperatorDomain>> {
         convolution::POOLED_WEIGHT_GRADIENT,
         convolution::POOLED_INPUT_GRADIENT,
         convolution::CHANNEL_SUM,
-        convolution::POOLED_CHANNEL_SUM,
         batch_norm::FORWARD,
         batch_norm::GRADIENT,
         pooling::MAX_POOL,
         pooling::MAX_POOL_GRADIENT,
         rectifier::GRADIENT,
+        optimizer::NESTEROV_STEP,
     ];
     let mut domain = OperatorDomain::new(DOMAIN)?;
     for operator in all {

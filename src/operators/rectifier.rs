@@ -2,9 +2,9 @@
 
 use ort::operator::{ComputeContext, KernelContext};
 
-use crate::kernels::{Bounds, rectifier_gradient};
+use crate::kernels::{Bounds, Instructions, rectifier_gradient};
 
-use super::attributes::required;
+use super::attributes::{instructions, required};
 use super::tensors::{Threads, floats, floats_mut, image_batch, input, output};
 use super::{Compute, CustomOperator, Operand};
 
@@ -14,6 +14,7 @@ pub(super) const GRADIENT: CustomOperator = CustomOperator {
     outputs: &[Operand::Floats],
     create: |context| {
         Ok(Box::new(Gradient {
+            instructions: instructions(context)?,
             bounds: bounds(context)?,
         }))
     },
@@ -28,6 +29,7 @@ pub(super) fn bounds(context: &KernelContext<'_>) -> ort::Result<Bounds> {
 }
 
 struct Gradient {
+    instructions: Instructions,
     bounds: Bounds,
 }
 
@@ -37,6 +39,7 @@ impl Compute for Gradient {
         let (images, channels, [height, width], dy) = image_batch::<f32>(&dy)?;
         let mut dx = output(context, 0, [images, channels, height, width])?;
         rectifier_gradient(
+            self.instructions,
             self.bounds,
             dy,
             floats(&y)?,

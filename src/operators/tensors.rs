@@ -47,6 +47,18 @@ pub(super) fn output<'a, const RANK: usize>(
         .ok_or_else(|| ort::Error::new(format!("output {index} is missing")))
 }
 
+/// An output of the shape of an input.
+pub(super) fn output_like<'a>(
+    context: &'a ComputeContext,
+    index: usize,
+    like: &ValueRef<'_>,
+) -> ort::Result<ValueRefMut<'a>> {
+    let shape: Vec<i64> = like.try_extract_tensor::<f32>()?.0.to_vec();
+    context
+        .output(index, shape)?
+        .ok_or_else(|| ort::Error::new(format!("output {index} is missing")))
+}
+
 /// Sizes and elements of a value `[N, C, H, W]`.
 pub(super) fn image_batch<'a, T: PrimitiveTensorElementType>(
     value: &'a ValueRef<'_>,

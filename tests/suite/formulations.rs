@@ -266,7 +266,7 @@ fn convolution_pooling_rectifier() {
             "catalog:MaxPool",
             "catalog:PooledConvWeightGradient",
             "catalog:PooledConvInputGradient",
-            "catalog:PooledChannelSum",
+            "catalog:ChannelSum",
         ];
         case.compare(&format!("{channels} channels"), output, &operators);
     }

@@ -37,11 +37,11 @@ fn the_network_of_the_study_as_text() {
     parameter dense0.dense.bias: f32[128] = 0.0 (bias or norm)
     parameter head.dense.weight: f32[10,128] = lecun_uniform(fan_in=128) (weight)
     parameter head.dense.bias: f32[10] = 0.0 (bias or norm)
-    normalise.cast: f32[N,28,28,1] = cast(images)
-    normalise.mul: f32[N,28,28,1] = mul(normalise.cast, 0.011111111)
-    normalise.add: f32[N,28,28,1] = add(normalise.mul, -0.81111115)
-    normalise.reshape: f32[N,1,28,28] = reshape(normalise.add)
-    stage0.conv.conv: f32[N,32,28,28] = conv(normalise.reshape, stage0.conv.weight, stage0.conv.bias) strides=[1, 1] padding=[1, 1, 1, 1] dilations=[1, 1] groups=1
+    normalise.reshape: u8[N,1,28,28] = reshape(images)
+    normalise.cast: f32[N,1,28,28] = cast(normalise.reshape)
+    normalise.mul: f32[N,1,28,28] = mul(normalise.cast, 0.011111111)
+    normalise.add: f32[N,1,28,28] = add(normalise.mul, -0.81111115)
+    stage0.conv.conv: f32[N,32,28,28] = conv(normalise.add, stage0.conv.weight, stage0.conv.bias) strides=[1, 1] padding=[1, 1, 1, 1] dilations=[1, 1] groups=1
     stage0.max_pool: f32[N,32,14,14] = max_pool(stage0.conv.conv) kernel=[2, 2] strides=[2, 2] padding=[0, 0, 0, 0]
     stage0.relu: f32[N,32,14,14] = relu(stage0.max_pool)
     stage1.conv.conv: f32[N,64,14,14] = conv(stage0.relu, stage1.conv.weight, stage1.conv.bias) strides=[1, 1] padding=[1, 1, 1, 1] dilations=[1, 1] groups=1

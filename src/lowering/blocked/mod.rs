@@ -14,7 +14,7 @@ use crate::kernels::Bounds;
 
 use super::emitter::{Domain, Emitter, fixed, float, int, ints, string};
 use super::{Mode, Targets, portable, recipes};
-use plan::{Plan, Pooled, Rectifier, Step};
+use plan::{Plan, Pooled, RELU, Rectifier, Step};
 
 pub(super) use plan::takes_convolution;
 
@@ -88,6 +88,7 @@ impl Blocked<'_, '_, '_> {
             }
             Step::Spread => self.spread(node),
             Step::ChannelSum => self.channel_sum(node),
+            Step::NesterovStep => self.nesterov_step(node),
         }
     }
 
@@ -272,23 +273,48 @@ impl Blocked<'_, '_, '_> {
     }
 
     fn channel_sum(&mut self, node: &Node) {
-        let (operator, operands, attributes) = match self.plan.pooled_instead_of(node.inputs[0]) {
-            Some(pooled) => (
-                "PooledChannelSum",
-                self.pooled_operands(&pooled),
-                self.pool_geometry(pooled.pool),
-            ),
-            None => {
-                let block = vec![int("block", self.block as i64)];
-                (
-                    "ChannelSum",
-                    vec![self.emitter.blocked(node.inputs[0])],
-                    block,
-                )
-            }
+        let value = node.inputs[0];
+        let (gradient, rectified) = match self.plan.pooled_instead_of(value) {
+            // Each window hands its whole gradient to its winner, unless the rectifier was closed.
+            Some(pooled) => (pooled.gradient, pooled.rectified),
+            None => (value, None),
         };
+        let mut operands = vec![self.emitter.blocked(gradient)];
+        operands.extend(rectified.map(|id| self.emitter.blocked(id)));
+        let mut attributes = vec![int("block", self.block as i64)];
+        attributes.extend(bound_attributes(if rectified.is_some() {
+            RELU
+        } else {
+            Bounds::NONE
+        }));
         self.emitter.node(
-            (CATALOG, operator),
+            (CATALOG, "ChannelSum"),
+            &node.name,
+            operands,
+            &node.outputs,
+            attributes,
+        );
+    }
+
+    fn nesterov_step(&mut self, node: &Node) {
+        let Op::NesterovStep {
+            momentum,
+            weight_decay,
+        } = node.op
+        else {
+            return;
+        };
+        let operands = node
+            .inputs
+            .iter()
+            .map(|&id| self.emitter.name(id))
+            .collect();
+        let attributes = vec![
+            float("momentum", momentum),
+            float("weight_decay", weight_decay),
+        ];
+        self.emitter.node(
+            (CATALOG, "NesterovStep"),
             &node.name,
             operands,
             &node.outputs,
@@ -441,7 +467,8 @@ impl Blocked<'_, '_, '_> {
             self.emitter.blocked(rectifier.gradient),
             self.emitter.blocked(rectifier.output),
         ];
-        let attributes = bound_attributes(rectifier.bounds).to_vec();
+        let mut attributes = vec![int("block", self.block as i64)];
+        attributes.extend(bound_attributes(rectifier.bounds));
         self.blocked_node(
             (CATALOG, "RectifierGradient"),
             &node.name,

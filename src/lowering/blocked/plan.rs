@@ -6,6 +6,12 @@ use crate::graph::{Conv2d, Dim, Graph, Node, Op, Pool2d, ValueId};
 use crate::kernels::{Bounds, CLOSED};
 use crate::lowering::{Mode, Targets};
 
+/// What ReLU lets through.
+pub(super) const RELU: Bounds = Bounds {
+    low: 0.0,
+    high: f32::INFINITY,
+};
+
 /// What becomes of one node.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Step {
@@ -49,6 +55,8 @@ pub(super) enum Step {
     Spread,
     /// Sum of each channel over images and pixels.
     ChannelSum,
+    /// Step of the optimizer, in one pass.
+    NesterovStep,
 }
 
 /// An open or closed rectifier, read off its output.
@@ -66,6 +74,8 @@ pub(super) struct Pooled {
     pub(super) gradient: ValueId,
     /// Node of the pooling, which made the winners.
     pub(super) pool: usize,
+    /// What came out of the rectifier, if that is part of the pooling.
+    pub(super) rectified: Option<ValueId>,
 }
 
 /// The steps of all nodes.
@@ -168,10 +178,7 @@ impl<'g> Plan<'g> {
             Op::ReluGrad => Some(Rectifier {
                 gradient,
                 output: node.inputs[1],
-                bounds: Bounds {
-                    low: 0.0,
-                    high: f32::INFINITY,
-                },
+                bounds: RELU,
             }),
             Op::ClipGrad { min, max } => {
                 let forward = Op::Clip { min, max };
@@ -247,6 +254,7 @@ impl<'g> Plan<'g> {
             {
                 Step::Elementwise
             }
+            Op::NesterovStep { .. } => Step::NesterovStep,
             _ => Step::Portable,
         };
         self.is_blocked[node.outputs[0].index()] = match step {
@@ -254,7 +262,8 @@ impl<'g> Plan<'g> {
             | Step::Deferred
             | Step::ConvWeightGrad
             | Step::GlobalAveragePool
-            | Step::ChannelSum => false,
+            | Step::ChannelSum
+            | Step::NesterovStep => false,
             Step::Elementwise
             | Step::Conv { .. }
             | Step::ConvInputGrad
@@ -315,10 +324,7 @@ impl<'g> Plan<'g> {
             return;
         };
         let bounds = |op: &Op| match *op {
-            Op::Relu => Some(Bounds {
-                low: 0.0,
-                high: f32::INFINITY,
-            }),
+            Op::Relu => Some(RELU),
             // A clip is no activation of ONNX Runtime's blocked convolution, which does the normalisation in inference.
             Op::Clip { min, max } if self.mode == Mode::Training => Some(Bounds {
                 low: min,
@@ -362,8 +368,8 @@ impl<'g> Plan<'g> {
         let Some(pooled) = self.pooled(index) else {
             return;
         };
-        if pooled.gradient != self.nodes[index].inputs[0] {
-            // Only the rectifier's gradient stood between.
+        if pooled.rectified.is_some() {
+            // Its gradient stood between.
             if let Some(rectifier) = self.producers[self.nodes[index].inputs[0].index()] {
                 self.steps[rectifier] = Step::Deferred;
             }
@@ -406,12 +412,20 @@ impl<'g> Plan<'g> {
             let rectifier = self.rectifier(self.producer(gradient)?)?;
             let is_that =
                 rectifier.output == self.nodes[relu].outputs[0] && self.is_read_once(gradient);
-            is_that.then_some(rectifier.gradient)
+            is_that.then_some(rectifier)
         };
         // A rectifier that is part of the pooling has to be passed on the way back as well.
-        Some(Pooled {
-            gradient: behind_rectifier().unwrap_or(gradient),
-            pool,
+        Some(match behind_rectifier() {
+            Some(rectifier) => Pooled {
+                gradient: rectifier.gradient,
+                pool,
+                rectified: Some(rectifier.output),
+            },
+            None => Pooled {
+                gradient,
+                pool,
+                rectified: None,
+            },
         })
     }
 
