@@ -16,6 +16,7 @@
 mod batch_norm;
 mod channel_sum;
 mod conv_input;
+mod conv_pool;
 mod conv_weight;
 mod depthwise;
 mod filters;
@@ -32,6 +33,7 @@ mod workers;
 pub use batch_norm::{BatchNormBackward, BatchNormForward, Moments, Normalisation};
 pub use channel_sum::channel_sums;
 pub use conv_input::input_gradient;
+pub use conv_pool::ConvMaxPool;
 pub use conv_weight::weight_gradient;
 pub use filters::{FilterUse, pack_filters};
 pub use geometry::{Convolution, Pooling};

@@ -78,33 +78,47 @@ impl Kernel for PoolPlane<'_> {
             .zip(self.winners.chunks_exact_mut(S::LANES));
         let (mut ph, mut pw) = (0, 0);
         for (pooled, winners) in outputs {
-            // With a rectifier, zero is in every window and wins against what it would cut off.
-            let start = if self.rectify { 0.0 } else { f32::NEG_INFINITY };
-            let mut best = simd.splat(start);
-            let mut winner = simd.splat(if self.rectify { f32::from(CLOSED) } else { 0.0 });
             let columns = pooling.places_inside(1, pw);
-            for kh in pooling.places_inside(0, ph) {
+            let values = pooling.places_inside(0, ph).flat_map(|kh| {
                 let ih = ph * pooling.strides[0] + kh - pooling.padding[0];
-                for kw in columns.clone() {
+                columns.clone().map(move |kw| {
                     let iw = pw * pooling.strides[1] + kw - pooling.padding[1];
-                    let value = simd.read(&self.z[(ih * width + iw) * S::LANES..]);
-                    let place = simd.splat((kh * pooling.window[1] + kw) as f32);
-                    winner = simd.select_greater(value, best, place, winner);
-                    best = simd.select_greater(value, best, value, best);
-                }
-            }
-            simd.write(best, pooled);
-            let mut places = [0.0; 16];
-            simd.write(winner, &mut places);
-            for (winner, place) in winners.iter_mut().zip(places) {
-                // SAFETY: places are whole numbers from 0 to 255.
-                *winner = unsafe { place.to_int_unchecked::<i32>() } as u8;
-            }
+                    let values = &self.z[(ih * width + iw) * S::LANES..];
+                    ((kh * pooling.window[1] + kw) as u8, values)
+                })
+            });
+            pool_window(simd, self.rectify, values, pooled, winners);
             pw += 1;
             if pw == pooling.out_size[1] {
                 (ph, pw) = (ph + 1, 0);
             }
         }
+    }
+}
+
+/// Writes the largest of the values of one window, each with its place, and the winner's place.
+#[inline(always)]
+pub(super) fn pool_window<'a, S: Simd>(
+    simd: S,
+    rectify: bool,
+    values: impl Iterator<Item = (u8, &'a [f32])>,
+    pooled: &mut [f32],
+    winners: &mut [u8],
+) {
+    // With a rectifier, zero is in every window and wins against what it would cut off.
+    let mut best = simd.splat(if rectify { 0.0 } else { f32::NEG_INFINITY });
+    let mut winner = simd.splat(if rectify { f32::from(CLOSED) } else { 0.0 });
+    for (place, value) in values {
+        let value = simd.read(value);
+        winner = simd.select_greater(value, best, simd.splat(f32::from(place)), winner);
+        best = simd.select_greater(value, best, value, best);
+    }
+    simd.write(best, pooled);
+    let mut places = [0.0; 16];
+    simd.write(winner, &mut places);
+    for (winner, place) in winners.iter_mut().zip(places) {
+        // SAFETY: places are whole numbers from 0 to 255.
+        *winner = unsafe { place.to_int_unchecked::<i32>() } as u8;
     }
 }
 

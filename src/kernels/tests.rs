@@ -3,9 +3,10 @@
 use proptest::prelude::*;
 
 use super::{
-    BatchNormBackward, BatchNormForward, Bounds, CLOSED, Convolution, Instructions, Normalisation,
-    PooledGradient, Pooling, Workers, channel_sums, input_gradient, max_pool, max_pool_gradient,
-    pooled_input_gradient, pooled_weight_gradient, rectifier_gradient, weight_gradient,
+    BatchNormBackward, BatchNormForward, Bounds, CLOSED, ConvMaxPool, Convolution, Instructions,
+    Normalisation, PooledGradient, Pooling, Workers, channel_sums, input_gradient, max_pool,
+    max_pool_gradient, pooled_input_gradient, pooled_weight_gradient, rectifier_gradient,
+    weight_gradient,
 };
 
 /// One piece after the other, last one first: nothing may depend on the order.
@@ -268,6 +269,57 @@ proptest! {
                 let expected: Vec<f64> = dense_dx.into_iter().map(f64::from).collect();
                 assert_close(&dx, &expected, &format!("dX, {instructions:?}, {conv:?}, window {window}"));
             }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn convolving_and_pooling_at_once_is_the_same_as_one_after_the_other(
+        conv in convolutions(), window in 1..4_usize, stride in 1..4_usize, rectify: bool, with_bias: bool,
+    ) {
+        prop_assume!(conv.in_channels < 8);
+        prop_assume!(conv.out_size[0] >= window && conv.out_size[1] >= window);
+        let pooling = Pooling {
+            images: conv.images,
+            channels: conv.out_channels,
+            in_size: conv.out_size,
+            out_size: conv.out_size.map(|size| (size - window) / stride + 1),
+            window: [window; 2],
+            strides: [stride; 2],
+            padding: [0; 2],
+        };
+        let (x, weight, bias) = (noise(conv.in_len(), 1), noise(conv.weight_len(), 2), noise(conv.out_channels, 3));
+        let pixels = conv.out_size[0] * conv.out_size[1];
+        let mut z = vec![0.0_f64; conv.out_len()];
+        if with_bias {
+            for (index, value) in z.iter_mut().enumerate() {
+                *value = f64::from(bias[index / pixels % conv.out_channels]);
+            }
+        }
+        for_each_product(&conv, |y, i, w| z[y] += f64::from(x[i]) * f64::from(weight[w]));
+        let z: Vec<f32> = z.into_iter().map(|value| value as f32).collect();
+        for instructions in all_instructions() {
+            let z = blocked(&z, conv.out_channels, pixels, instructions.block());
+            let (mut expected, mut expected_winners) = (vec![0.0; pooling.out_len()], vec![0; pooling.out_len()]);
+            max_pool(instructions, &pooling, rectify, &z, &mut expected, &mut expected_winners, &Backwards);
+            let (mut pooled, mut winners) = (vec![f32::NAN; pooling.out_len()], vec![77; pooling.out_len()]);
+            let job = ConvMaxPool {
+                conv: &conv,
+                pooling: &pooling,
+                rectify,
+                x: &x,
+                weight: &weight,
+                bias: with_bias.then_some(bias.as_slice()),
+            };
+            job.run(instructions, &mut pooled, &mut winners, &mut Vec::new(), &Threads);
+            let expected: Vec<f64> = expected.into_iter().map(f64::from).collect();
+            assert_close(&pooled, &expected, &format!("{instructions:?}, {conv:?}, {pooling:?}"));
+            // Sums that differ in the last digit may let another of two equals win.
+            let others = winners.iter().zip(&expected_winners).filter(|(a, b)| a != b).count();
+            prop_assert!(others * 200 <= winners.len(), "{} of {} winners differ", others, winners.len());
         }
     }
 }

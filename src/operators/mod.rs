@@ -38,6 +38,7 @@ pub fn domain() -> Result<Arc<OperatorDomain>> {
         convolution::CHANNEL_SUM,
         batch_norm::FORWARD,
         batch_norm::GRADIENT,
+        pooling::CONV_MAX_POOL,
         pooling::MAX_POOL,
         pooling::MAX_POOL_GRADIENT,
         rectifier::GRADIENT,

@@ -261,7 +261,13 @@ fn convolution_pooling_rectifier() {
         let pooled = case.graph.max_pool(x, Pool2d::square(2)).unwrap();
         let x = case.graph.relu(pooled).unwrap();
         let output = case.graph.flatten(x).unwrap();
+        let first = if channels < 8 {
+            "catalog:ConvMaxPool"
+        } else {
+            "com.microsoft.nchwc:Conv"
+        };
         let operators = [
+            first,
             "com.microsoft.nchwc:Conv",
             "catalog:MaxPool",
             "catalog:PooledConvWeightGradient",
@@ -429,6 +435,24 @@ fn a_value_with_several_readers_is_joined_with_none() {
     let both = case.graph.add(pooled, open).unwrap();
     let output = case.graph.add(both, both).unwrap();
     case.compare("several readers", output, &["catalog:MaxPoolGradient"]);
+}
+
+#[test]
+fn a_chain_ends_where_the_next_one_begins() {
+    let mut case = Case::new(2, 16, 6, 6);
+    // What comes out of the first normalisation's rectifier is read by an addition alone, and so is the next one's.
+    let mut x = case.conv(case.x(), 16, 3, Conv2d::same(3));
+    x = case.norm(x);
+    x = case.graph.relu(x).unwrap();
+    x = case.graph.add(x, case.x()).unwrap();
+    x = case.graph.relu(x).unwrap();
+    let mut y = case.conv_with_bias(x, 16, 3);
+    y = case.graph.relu(y).unwrap();
+    y = case.graph.relu(y).unwrap();
+    y = case.graph.max_pool(y, Pool2d::square(3)).unwrap();
+    y = case.graph.relu(y).unwrap();
+    let output = case.graph.relu(y).unwrap();
+    case.compare("chains", output, &["catalog:BatchNorm", "catalog:MaxPool"]);
 }
 
 fn task(channels: usize) -> Task {

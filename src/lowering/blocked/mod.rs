@@ -71,8 +71,17 @@ impl Blocked<'_, '_, '_> {
                 rectifier,
             } => self.batch_norm_grad(node, *gradient, *rectifier),
             Step::RectifierGrad(rectifier) => self.rectifier_grad(node, rectifier),
-            Step::MaxPool { pool, rectify } => {
-                self.max_pool(nodes[*pool], *rectify, node.outputs[0])
+            Step::MaxPool {
+                conv,
+                pool,
+                rectify,
+            } => {
+                self.max_pool(
+                    conv.map(|conv| nodes[conv]),
+                    nodes[*pool],
+                    *rectify,
+                    node.outputs[0],
+                );
             }
             Step::MaxPoolGrad(pooled) => self.max_pool_grad(node, pooled, nodes[pooled.pool]),
             Step::GlobalAveragePool => {
@@ -478,13 +487,28 @@ impl Blocked<'_, '_, '_> {
         );
     }
 
-    fn max_pool(&mut self, node: &Node, rectify: bool, output: ValueId) {
-        let operands = vec![self.emitter.blocked(node.inputs[0])];
-        let outputs = vec![self.emitter.declare_blocked(output), winners(node)];
+    fn max_pool(&mut self, conv: Option<&Node>, node: &Node, rectify: bool, output: ValueId) {
         let mut attributes = self.pool_attributes(node);
         attributes.push(int("rectify", rectify.into()));
+        let (operator, operands) = match conv {
+            None => ("MaxPool", vec![self.emitter.blocked(node.inputs[0])]),
+            Some(conv_node) => {
+                let Op::Conv(conv) = &conv_node.op else {
+                    return;
+                };
+                let geometry = self.conv_geometry(conv, conv_node.inputs[0], conv_node.inputs[1]);
+                attributes.extend(geometry.into_iter().skip(1));
+                let operands = conv_node
+                    .inputs
+                    .iter()
+                    .map(|&id| self.emitter.name(id))
+                    .collect();
+                ("ConvMaxPool", operands)
+            }
+        };
+        let outputs = vec![self.emitter.declare_blocked(output), winners(node)];
         self.emitter.raw_node(
-            (CATALOG, "MaxPool"),
+            (CATALOG, operator),
             &node.name,
             operands,
             outputs,

@@ -43,8 +43,9 @@ pub(super) enum Step {
     },
     /// Gradient of a rectifier alone.
     RectifierGrad(Rectifier),
-    /// Max pooling, with a rectifier behind it or not.
+    /// Max pooling, with a convolution of few channels before it and a rectifier behind it or not.
     MaxPool {
+        conv: Option<usize>,
         pool: usize,
         rectify: bool,
     },
@@ -233,6 +234,7 @@ impl<'g> Plan<'g> {
                 if input_blocked(0) && pool.kernel[0] * pool.kernel[1] < usize::from(CLOSED) =>
             {
                 Step::MaxPool {
+                    conv: None,
                     pool: index,
                     rectify: false,
                 }
@@ -279,8 +281,9 @@ impl<'g> Plan<'g> {
 
     /// Joins one node with its neighbours, once the layouts are decided.
     fn join(&mut self, index: usize) {
-        match self.steps[index] {
-            Step::Conv { .. } => {
+        // The step of a chain is that of its last node, which begins no other chain.
+        match (&self.steps[index], &self.nodes[index].op) {
+            (Step::Conv { .. }, Op::Conv(_)) => {
                 if let Some((relu, Op::Relu)) = self.only_reader(index) {
                     self.steps[relu] = Step::Conv {
                         conv: index,
@@ -289,17 +292,9 @@ impl<'g> Plan<'g> {
                     self.steps[index] = Step::Deferred;
                 }
             }
-            Step::BatchNorm { .. } => self.join_batch_norm(index),
-            Step::MaxPool { .. } => {
-                if let Some((relu, Op::Relu)) = self.only_reader(index) {
-                    self.steps[relu] = Step::MaxPool {
-                        pool: index,
-                        rectify: true,
-                    };
-                    self.steps[index] = Step::Deferred;
-                }
-            }
-            Step::BatchNormGrad { gradient, .. } => {
+            (Step::BatchNorm { .. }, Op::BatchNorm(_)) => self.join_batch_norm(index),
+            (Step::MaxPool { .. }, Op::MaxPool(_)) => self.join_max_pool(index),
+            (&Step::BatchNormGrad { gradient, .. }, _) => {
                 let Some(producer) = self.producers[gradient.index()] else {
                     return;
                 };
@@ -313,7 +308,7 @@ impl<'g> Plan<'g> {
                     self.steps[producer] = Step::Deferred;
                 }
             }
-            Step::MaxPoolGrad(_) => self.join_max_pool_grad(index),
+            (Step::MaxPoolGrad(_), _) => self.join_max_pool_grad(index),
             _ => {}
         }
     }
@@ -359,6 +354,40 @@ impl<'g> Plan<'g> {
             norm: index,
             residual,
             bounds,
+        };
+    }
+
+    /// A convolution of few channels before the pooling, and a rectifier behind it. Joining the convolution means that its output
+    /// is never there: nothing but the pooling and the gradient that needs no more than its shape may read it.
+    fn join_max_pool(&mut self, index: usize) {
+        let node = self.nodes[index];
+        let z = node.inputs[0];
+        let needs_no_values = |reader: &usize| {
+            let other = self.nodes[*reader];
+            *reader == index || (other.op == Op::MaxPoolGrad && other.inputs[0] != z)
+        };
+        let conv = self.producers[z.index()].filter(|&conv| {
+            let Op::MaxPool(pool) = &node.op else {
+                return false;
+            };
+            matches!(self.steps[conv], Step::Conv { rectify: false, .. })
+                && channels(self.graph, self.nodes[conv].inputs[0]) < self.block
+                && pool.padding == [0; 4]
+                && !self.is_target[z.index()]
+                && self.readers[z.index()].iter().all(needs_no_values)
+        });
+        if let Some(conv) = conv {
+            self.steps[conv] = Step::Deferred;
+        }
+        let (last, rectify) = match self.only_reader(index) {
+            Some((relu, Op::Relu)) => (relu, true),
+            _ => (index, false),
+        };
+        self.steps[index] = Step::Deferred;
+        self.steps[last] = Step::MaxPool {
+            conv,
+            pool: index,
+            rectify,
         };
     }
 
