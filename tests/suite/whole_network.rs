@@ -101,7 +101,7 @@ fn position_of(figures: &[Figures], name: &str) -> usize {
 fn gradients_agree_with_pytorch() {
     let cases: Vec<GradientCase> =
         serde_json::from_str(include_str!("../fixtures/gradients/reference.json")).unwrap();
-    assert_eq!(cases.len(), 3);
+    assert_eq!(cases.len(), 5);
     for case in &cases {
         let network = network::build(&case.architecture, &case.task).unwrap();
         let (loss, gradients) = gradients(&network, case);
