@@ -495,7 +495,11 @@ fn train(
         options.optimizer.clone(),
         shape,
         task.classes,
-        Compute { threads, seed: 5 },
+        Compute {
+            threads,
+            seed: 5,
+            ..Compute::default()
+        },
     )
     .unwrap();
     let mut random = Random::seed_from_u64(3);
@@ -509,7 +513,7 @@ fn train(
             .into_iter()
             .flat_map(|label| (0..4).map(move |class| f32::from(class == label % 4)))
             .collect();
-        losses.push(session.step(&images, &targets, 0.01).unwrap().loss);
+        losses.push(session.step(&images, &targets, 0.01).unwrap());
     }
     let logits = session.evaluate(&draw(7 * pixels)).unwrap();
     (
