@@ -109,8 +109,8 @@ class Network(nn.Module):
         mean = torch.tensor(task["mean"], dtype=torch.float32)
         self.register_buffer("factor", 1.0 / deviation, persistent=False)
         self.register_buffer("offset", -mean / deviation, persistent=False)
-        build = {"seed": self.build_seed, "resnet": self.build_resnet}[architecture["name"]]
-        build(architecture, task)
+        builders = {"seed": self.build_seed, "resnet": self.build_resnet, "vgg": self.build_vgg}
+        builders[architecture["name"]](architecture, task)
 
     def build_seed(self, options, task):
         height, width, channels = task["height"], task["width"], task["channels"]
@@ -151,6 +151,21 @@ class Network(nn.Module):
         self.order.append(self.named("head", Dense(channels, task["classes"], head=True)))
 
     def named(self, name, module):
+    def build_vgg(self, options, task):
+        channels = task["channels"]
+        self.order = []
+        for stage, filters in enumerate(options["stages"]):
+            blocks = self.named(f"stage{stage}", nn.Module())
+            for block, width in enumerate(filters):
+                pools = stage + 1 < len(options["stages"]) and block + 1 == len(filters)
+                layer = Pooled if pools else Rectified
+                convolution = layer(channels, width, norm=options["batch_norm"])
+                blocks.add_module(f"block{block}", convolution)
+                self.order.append(convolution)
+                channels = width
+        self.order += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(options["dropout"])]
+        self.order.append(self.named("head", Dense(channels, task["classes"], head=True)))
+
         self.add_module(name, module)
         return module
 

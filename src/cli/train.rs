@@ -1,18 +1,19 @@
 //! `catalog train`: from a data set to a model file.
 
+mod network;
+
 use std::fs;
 use std::io::Write;
 use std::mem;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use pipeline::atomic_file;
 
 use crate::artifacts::Optimizer;
 use crate::dataset::{self, Purpose, Source};
-use crate::network::{Architecture, ResnetOptions, SeedOptions};
 use crate::runtime::{self, Need};
 use crate::training::augment::AugmentSettings;
 use crate::training::events::Event;
@@ -26,6 +27,7 @@ use crate::training::schedule::Schedule;
 use super::GlobalArgs;
 use super::dataset::{ShapeArgs, load_settings, warn_of_skipped};
 use super::signals::Stop;
+use network::NetworkArgs;
 
 /// Name of the model file in the output folder.
 const MODEL_FILE: &str = "model.onnx";
@@ -59,43 +61,6 @@ pub struct TrainArgs {
     fit: FitArgs,
     #[command(flatten)]
     augment: AugmentArgs,
-}
-
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Network")]
-struct NetworkArgs {
-    /// Which network [default: resnet]
-    #[arg(long, value_name = "NAME")]
-    network: Option<NetworkName>,
-    /// seed: filters of each convolution [default: 32,64]
-    #[arg(long, value_name = "N,N,…", value_delimiter = ',')]
-    filters: Option<Vec<usize>>,
-    /// seed: units of each dense layer before the logits [default: 128]
-    #[arg(long, value_name = "N,N,…", value_delimiter = ',')]
-    dense_units: Option<Vec<usize>>,
-    /// seed: batch normalisation behind each convolution [default: false]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
-    batch_norm: Option<bool>,
-    /// resnet: filters of the stem [default: 16]
-    #[arg(long, value_name = "N")]
-    stem: Option<usize>,
-    /// resnet: filters of each stage [default: 32,64,128]
-    #[arg(long, value_name = "N,N,…", value_delimiter = ',')]
-    widths: Option<Vec<usize>>,
-    /// resnet: residual blocks in each stage [default: 1]
-    #[arg(long, value_name = "N")]
-    blocks: Option<usize>,
-    /// Share of the features dropped while training [default: 0 for resnet, 0.3 for seed]
-    #[arg(long, value_name = "RATIO")]
-    dropout: Option<f32>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum NetworkName {
-    /// The convolution–pooling–dense network of the Fashion-MNIST study
-    Seed,
-    /// A small residual network with batch normalisation
-    Resnet,
 }
 
 #[derive(Debug, Args)]
@@ -283,7 +248,7 @@ impl TrainArgs {
                 })?
             }
         };
-        self.network.apply(&mut options)?;
+        self.network.apply(&mut options.architecture)?;
         self.fit.apply(&mut options)?;
         self.augment.apply(&mut options.augment);
         Ok(options)
@@ -293,45 +258,6 @@ impl TrainArgs {
 fn set<T: Clone>(target: &mut T, given: &Option<T>) {
     if let Some(value) = given {
         *target = value.clone();
-    }
-}
-
-impl NetworkArgs {
-    fn apply(&self, options: &mut TrainOptions) -> Result<()> {
-        match (self.network, &options.architecture) {
-            (Some(NetworkName::Seed), Architecture::Resnet(_)) => {
-                options.architecture = Architecture::Seed(SeedOptions::default());
-            }
-            (Some(NetworkName::Resnet), Architecture::Seed(_)) => {
-                options.architecture = Architecture::Resnet(ResnetOptions::default());
-            }
-            _ => {}
-        }
-        match &mut options.architecture {
-            Architecture::Seed(seed) => {
-                ensure!(
-                    self.stem.is_none() && self.widths.is_none() && self.blocks.is_none(),
-                    "--stem, --widths and --blocks belong to --network resnet"
-                );
-                set(&mut seed.filters, &self.filters);
-                set(&mut seed.dense_units, &self.dense_units);
-                set(&mut seed.batch_norm, &self.batch_norm);
-                set(&mut seed.dropout, &self.dropout);
-            }
-            Architecture::Resnet(resnet) => {
-                ensure!(
-                    self.filters.is_none()
-                        && self.dense_units.is_none()
-                        && self.batch_norm.is_none(),
-                    "--filters, --dense-units and --batch-norm belong to --network seed"
-                );
-                set(&mut resnet.stem, &self.stem);
-                set(&mut resnet.widths, &self.widths);
-                set(&mut resnet.blocks, &self.blocks);
-                set(&mut resnet.dropout, &self.dropout);
-            }
-        }
-        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Layers with their parameters.
 
-use crate::graph::{BatchNorm, Conv2d, Dim, Graph, Initializer, Role, ShapeError, ValueId};
+use crate::graph::{BatchNorm, Conv2d, Dim, Graph, Initializer, Pool2d, Role, ShapeError, ValueId};
 
 /// Size of a fixed axis; 0 for one that depends on the batch.
 pub(super) fn size(graph: &Graph, x: ValueId, axis: usize) -> usize {
@@ -25,8 +25,34 @@ pub(super) fn conv(
     })
 }
 
+/// 3×3 convolution with batch normalisation, or with a bias in its place.
+pub(super) fn conv_norm_or_bias(
+    graph: &mut Graph,
+    x: ValueId,
+    filters: usize,
+    normalised: bool,
+) -> Result<ValueId, ShapeError> {
+    match normalised {
+        true => {
+            let convolved = conv(graph, x, filters, 3, 1)?;
+            batch_norm(graph, convolved)
+        }
+        false => conv_with_bias(graph, x, filters, 3),
+    }
+}
+
+/// 2×2 max pooling, or nothing where the image is too small for it.
+///
+/// It goes before the rectifier: the two commute, and in this order the rectifier and its gradient see a quarter of the values.
+pub(super) fn max_pool_if_it_fits(graph: &mut Graph, x: ValueId) -> Result<ValueId, ShapeError> {
+    match size(graph, x, 2) >= 2 && size(graph, x, 3) >= 2 {
+        true => graph.max_pool(x, Pool2d::square(2)),
+        false => Ok(x),
+    }
+}
+
 /// Convolution with a square kernel and a bias.
-pub(super) fn conv_with_bias(
+fn conv_with_bias(
     graph: &mut Graph,
     x: ValueId,
     filters: usize,

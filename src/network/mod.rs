@@ -6,6 +6,7 @@
 mod layers;
 mod resnet;
 mod seed;
+mod vgg;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,7 @@ use crate::graph::{ElementType, Graph, Shape, ShapeError, Tensor, TensorType, Va
 
 pub use resnet::ResnetOptions;
 pub use seed::SeedOptions;
+pub use vgg::VggOptions;
 
 /// Which network, with its options.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,6 +24,8 @@ pub enum Architecture {
     Seed(SeedOptions),
     /// A small residual network with batch normalisation.
     Resnet(ResnetOptions),
+    /// Stages of 3×3 convolutions with max pooling between them.
+    Vgg(VggOptions),
 }
 
 impl Default for Architecture {
@@ -73,6 +77,7 @@ pub fn build(architecture: &Architecture, task: &Task) -> Result<Network, ShapeE
     let logits = match architecture {
         Architecture::Seed(options) => seed::build(&mut graph, normalised, task, options)?,
         Architecture::Resnet(options) => resnet::build(&mut graph, normalised, task, options)?,
+        Architecture::Vgg(options) => vgg::build(&mut graph, normalised, task, options)?,
     };
     Ok(Network {
         graph,

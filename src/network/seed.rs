@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::graph::{Graph, Pool2d, ShapeError, ValueId};
+use crate::graph::{Graph, ShapeError, ValueId};
 
 use super::{Task, layers};
 
@@ -40,20 +40,8 @@ pub(super) fn build(
     let mut x = x;
     for (index, &filters) in options.filters.iter().enumerate() {
         x = graph.scoped(&format!("stage{index}"), |graph| {
-            let convolved = match options.batch_norm {
-                true => {
-                    let convolved = layers::conv(graph, x, filters, 3, 1)?;
-                    layers::batch_norm(graph, convolved)?
-                }
-                false => layers::conv_with_bias(graph, x, filters, 3)?,
-            };
-            // Pooling and the rectifier commute; in this order the rectifier and its gradient see a quarter of the values.
-            let poolable =
-                layers::size(graph, convolved, 2) >= 2 && layers::size(graph, convolved, 3) >= 2;
-            let pooled = match poolable {
-                true => graph.max_pool(convolved, Pool2d::square(2))?,
-                false => convolved,
-            };
+            let convolved = layers::conv_norm_or_bias(graph, x, filters, options.batch_norm)?;
+            let pooled = layers::max_pool_if_it_fits(graph, convolved)?;
             graph.relu(pooled)
         })?;
     }

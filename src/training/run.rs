@@ -110,6 +110,9 @@ pub fn train(
         Compute {
             threads: options.threads,
             seed: options.seed,
+            // Waiting threads leave the cores to the loader.
+            spinning: false,
+            profile: None,
         },
     )?;
     let loader = Loader::new(
@@ -310,12 +313,12 @@ fn train_epoch(
             pass.learning_rate = options
                 .schedule
                 .learning_rate(steps_before + step, total_steps);
-            let metrics = session.step(&batch.images, &batch.targets, pass.learning_rate)?;
+            let loss = session.step(&batch.images, &batch.targets, pass.learning_rate)?;
             step += 1;
             pass.images += batch.len();
-            loss_sum += f64::from(metrics.loss);
+            loss_sum += f64::from(loss);
             pass.mean_loss = loss_sum / step as f64;
-            if !metrics.loss.is_finite() {
+            if !loss.is_finite() {
                 pass.interrupted = Some(Ending::Diverged {
                     step: (steps_before + step) as u64,
                 });
@@ -324,7 +327,7 @@ fn train_epoch(
             emit(&Event::StepDone {
                 step,
                 steps,
-                loss: metrics.loss,
+                loss,
                 learning_rate: pass.learning_rate,
                 images: batch.len(),
             });

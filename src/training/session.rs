@@ -2,6 +2,7 @@
 //!
 //! A thin, typed shell around `ort::training`. It is not `Send`: one thread makes it and uses it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
@@ -31,21 +32,19 @@ pub struct TrainingSession {
 }
 
 /// Where and how a session computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Compute {
     /// Threads inside an operator; 0 for one per core.
     pub threads: usize,
     /// Seed of dropout.
     pub seed: u64,
-}
-
-/// What a training step measured, before its update.
-#[derive(Clone, Debug)]
-pub struct StepMetrics {
-    /// Mean loss of the batch.
-    pub loss: f32,
-    /// Logits `[N, K]`, with dropout and batch statistics.
-    pub logits: Array2<f32>,
+    /// Whether threads that wait for work spin. It makes a step faster where nothing else needs the cores, and slower where the
+    /// loader does.
+    pub spinning: bool,
+    /// Where ONNX Runtime writes profiles when the session ends: the beginning of their paths, to which it adds the time and
+    /// `.json`. Each of the models has one; those of models that were loaded in the same second overwrite each other, the training
+    /// model's last.
+    pub profile: Option<PathBuf>,
 }
 
 impl TrainingSession {
@@ -67,7 +66,7 @@ impl TrainingSession {
             .context("loading the checkpoint")?;
         let operators = operators::domain()?;
         let trainer = Trainer::new_from_memory(
-            session_options(environment, compute.threads, &operators)?,
+            session_options(environment, &compute, &operators)?,
             Allocator::default(),
             checkpoint,
             &artifacts.training,
@@ -94,16 +93,12 @@ impl TrainingSession {
         })
     }
 
-    /// Forward, backward and update for images `[N, H, W, C]` and soft targets `[N, K]`.
+    /// Forward, backward and update for images `[N, H, W, C]` and soft targets `[N, K]`; gives the mean loss of the batch before the
+    /// update.
     ///
     /// # Errors
     /// When the sizes do not fit, or ONNX Runtime reports one.
-    pub fn step(
-        &mut self,
-        images: &[u8],
-        targets: &[f32],
-        learning_rate: f32,
-    ) -> Result<StepMetrics> {
+    pub fn step(&mut self, images: &[u8], targets: &[f32], learning_rate: f32) -> Result<f32> {
         let count = self.count(images)?;
         ensure!(
             targets.len() == count * self.classes,
@@ -131,14 +126,9 @@ impl TrainingSession {
         optimizer.step()?;
         optimizer.reset_grad()?;
         self.steps_done += 1;
-        let [loss, logits] = metrics.as_slice() else {
-            anyhow::bail!("the training step gave {} metrics, not 2", metrics.len());
-        };
+        let loss = metrics.first().context("the training step gave no loss")?;
         let loss = loss.try_extract_tensor::<f32>()?.1.first().copied();
-        Ok(StepMetrics {
-            loss: loss.context("the loss is empty")?,
-            logits: matrix(logits, count, self.classes)?,
-        })
+        loss.context("the loss is empty")
     }
 
     /// Logits `[N, K]` of images `[N, H, W, C]`, with running statistics and without dropout.
@@ -214,15 +204,14 @@ impl TrainingSession {
     }
 }
 
-/// Session options of training: sequential execution (parallel execution silently stops the running statistics), and no
-/// spinning, so that waiting threads leave the cores to the loader.
+/// Session options of training: sequential execution, because parallel execution silently stops the running statistics.
 fn session_options(
     environment: &Environment,
-    threads: usize,
+    compute: &Compute,
     operators: &Arc<OperatorDomain>,
 ) -> Result<SessionBuilder> {
     // Left to itself ONNX Runtime counts physical cores, which virtual machines misreport.
-    let threads = match threads {
+    let threads = match compute.threads {
         0 => std::thread::available_parallelism().map_or(1, |cores| cores.get()),
         given => given,
     };
@@ -231,8 +220,14 @@ fn session_options(
         .with_intra_threads(threads)
         .map_err(ort::Error::<()>::from)?;
     let builder = builder
-        .with_intra_op_spinning(false)
+        .with_intra_op_spinning(compute.spinning)
         .map_err(ort::Error::<()>::from)?;
+    let builder = match &compute.profile {
+        Some(path) => builder
+            .with_profiling(path)
+            .map_err(ort::Error::<()>::from)?,
+        None => builder,
+    };
     Ok(builder
         .with_operators(Arc::clone(operators))
         .map_err(ort::Error::<()>::from)?)

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use catalog::graph::{Conv2d, Graph, Initializer, Pool2d, Role, Shape, TensorType};
-use catalog::network::{self, Architecture, ResnetOptions, SeedOptions, Task};
+use catalog::network::{self, Architecture, ResnetOptions, SeedOptions, Task, VggOptions};
 
 fn task(height: usize, width: usize, channels: usize) -> Task {
     Task {
@@ -22,6 +22,13 @@ fn seed() -> Architecture {
 
 fn resnet() -> Architecture {
     Architecture::Resnet(ResnetOptions::default())
+}
+
+fn vgg(batch_norm: bool) -> Architecture {
+    Architecture::Vgg(VggOptions {
+        batch_norm,
+        ..VggOptions::default()
+    })
 }
 
 #[test]
@@ -68,12 +75,22 @@ fn figures_of_the_networks() {
     let flops = 2 * (288 * 28 * 28 + 18_432 * 14 * 14 + 401_408 + 1_280);
     assert_eq!(figures(seed()), (scalars, flops));
     assert!(figures(resnet()).0 > 100_000);
+    // Weights of the five convolutions, a bias or a scale and a bias for each filter, 128·10 + 10; multiplications of the five
+    // convolutions and of the last layer.
+    let weights = 288 + 9_216 + 18_432 + 36_864 + 73_728;
+    let filters = 32 + 32 + 64 + 64 + 128;
+    let flops =
+        2 * ((288 + 9_216) * 28 * 28 + (18_432 + 36_864) * 14 * 14 + 73_728 * 7 * 7 + 1_280);
+    assert_eq!(figures(vgg(false)), (weights + filters + 1_290, flops));
+    let normalised = figures(vgg(true));
+    assert_eq!(normalised.0, weights + 2 * filters + 1_290);
+    assert_eq!((flops + 500_000) / 1_000_000, 44);
 }
 
 #[test]
-fn both_networks_fit_every_image_size() {
+fn all_networks_fit_every_image_size() {
     for (height, width, channels) in [(1, 1, 3), (5, 7, 1), (7, 5, 3), (28, 28, 1), (224, 160, 3)] {
-        for architecture in [seed(), resnet()] {
+        for architecture in [seed(), resnet(), vgg(false), vgg(true)] {
             let network = network::build(&architecture, &task(height, width, channels))
                 .unwrap_or_else(|error| panic!("{height}×{width}×{channels}: {error}"));
             let shape = |id| network.graph.shape(id).clone();
@@ -88,7 +105,7 @@ fn both_networks_fit_every_image_size() {
 
 #[test]
 fn names_are_unique_and_the_same_every_time() {
-    for architecture in [seed(), resnet()] {
+    for architecture in [seed(), resnet(), vgg(false), vgg(true)] {
         let build = || {
             network::build(&architecture, &task(28, 28, 3))
                 .unwrap()
