@@ -101,10 +101,11 @@ class Pooled(nn.Module):
 
 
 class Network(nn.Module):
-    """Bytes `[N, H, W, C]` to logits `[N, K]`."""
+    """Bytes `[N, H, W, C]` to logits `[N, K]`; `layout` is the memory format of the values in between."""
 
-    def __init__(self, architecture, task):
+    def __init__(self, architecture, task, layout=torch.channels_last):
         super().__init__()
+        self.layout = layout
         deviation = torch.tensor(task["deviation"], dtype=torch.float32).clamp(min=1.0)
         mean = torch.tensor(task["mean"], dtype=torch.float32)
         self.register_buffer("factor", 1.0 / deviation, persistent=False)
@@ -150,7 +151,6 @@ class Network(nn.Module):
         self.order += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(options["dropout"])]
         self.order.append(self.named("head", Dense(channels, task["classes"], head=True)))
 
-    def named(self, name, module):
     def build_vgg(self, options, task):
         channels = task["channels"]
         self.order = []
@@ -166,6 +166,7 @@ class Network(nn.Module):
         self.order += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(options["dropout"])]
         self.order.append(self.named("head", Dense(channels, task["classes"], head=True)))
 
+    def named(self, name, module):
         self.add_module(name, module)
         return module
 
@@ -177,8 +178,11 @@ class Network(nn.Module):
 
     def forward(self, images):
         x = images.to(self.factor.dtype) * self.factor + self.offset
-        # Bytes lie channels-last already, and so they stay: a permuted view is PyTorch's channels_last format.
+        # Bytes lie channels-last already, and so they stay: a permuted view is PyTorch's channels_last format. With one channel the
+        # view counts as contiguous too, and the first layer would hand on channels_last: only a copy gives the other format.
         x = x.permute(0, 3, 1, 2)
+        if self.layout == torch.contiguous_format:
+            x = x.clone(memory_format=torch.contiguous_format)
         for layer in self.order:
             x = layer(x)
         return x

@@ -24,3 +24,4 @@ fi
 "$CATALOG" train "$data" --out "$out" "$@"
 "$python" "$here/train_pytorch.py" --options "$out/options.json" --data "$data" --out "$out/pytorch.json"
 "$python" "$here/side_by_side.py" --model "$out/model.onnx" --pytorch "$out/pytorch.json" --data "$data"
+echo "the time of a single training step, by the program and by PyTorch in turn: $here/step.sh" >&2

@@ -1,8 +1,8 @@
 //! Batches of one epoch: shuffled, augmented and prefetched while the caller trains on the one before.
 //!
-//! The only place around training that starts a thread: one, scoped to the epoch, which fills batches with rayon and hands them
-//! over a bounded channel. The same seed and epoch give the same batches whatever the number of threads. Validation needs none of
-//! this and takes its batches from the [`Split`] as they lie.
+//! The only place around training that starts a thread: one, scoped to the epoch, which fills batches, large ones with rayon, and
+//! hands them over a bounded channel. The same seed and epoch give the same batches whatever the number of threads. Validation
+//! needs none of this and takes its batches from the [`Split`] as they lie.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -13,6 +13,9 @@ use rayon::slice::ParallelSliceMut;
 
 use super::augment::{AugmentSettings, ImageShape, augment, image_rng, shuffle_rng};
 use crate::dataset::Split;
+
+/// Batches of fewer bytes are made by the loader's own thread: waking others, whose cores the training step wants, takes longer.
+const PARALLEL_FROM: usize = 1 << 20;
 
 /// What a [`Loader`] makes of a split.
 #[derive(Clone, Debug, PartialEq)]
@@ -229,14 +232,18 @@ impl<'a> Loader<'a> {
             labels,
         } = batch;
         images.resize(indices.len() * bytes, 0);
-        images
-            .par_chunks_exact_mut(bytes)
-            .zip(indices.par_iter())
-            .for_each(|(out, &index)| {
-                let image = &self.split.pixels[index * bytes..(index + 1) * bytes];
-                let mut rng = image_rng(self.options.seed, epoch, index as u64);
-                augment(image, self.shape, &self.options.augment, &mut rng, out);
-            });
+        let make = |(out, &index): (&mut [u8], &usize)| {
+            let image = &self.split.pixels[index * bytes..(index + 1) * bytes];
+            let mut rng = image_rng(self.options.seed, epoch, index as u64);
+            augment(image, self.shape, &self.options.augment, &mut rng, out);
+        };
+        match images.len() < PARALLEL_FROM {
+            true => images.chunks_exact_mut(bytes).zip(indices).for_each(make),
+            false => images
+                .par_chunks_exact_mut(bytes)
+                .zip(indices.par_iter())
+                .for_each(make),
+        }
         labels.clear();
         labels.extend(indices.iter().map(|&index| self.split.labels[index]));
         write_targets(
@@ -412,16 +419,15 @@ mod tests {
         );
     }
 
-    #[test]
-    fn the_same_batches_whatever_the_number_of_threads_and_buffers() {
-        let split = split(60);
+    /// The batches of an epoch are the same from any number of threads and buffers.
+    fn check_threads(split: &Split, shape: ImageShape, batch_size: usize) {
         let with = |threads: usize, prefetch: usize| {
             let options = LoaderOptions {
                 prefetch,
                 augment: AugmentSettings::default(),
-                ..options(7)
+                ..options(batch_size)
             };
-            let loader = Loader::new(&split, SHAPE, 3, options).unwrap();
+            let loader = Loader::new(split, shape, 3, options).unwrap();
             let pool = rayon::ThreadPoolBuilder::new()
                 .num_threads(threads)
                 .build()
@@ -430,7 +436,7 @@ mod tests {
             let order = loader.order(3);
             let alone: Vec<Batch> = pool.install(|| {
                 order
-                    .chunks(7)
+                    .chunks(batch_size)
                     .map(|indices| {
                         let mut batch = Batch::default();
                         loader.fill(3, indices, &mut batch);
@@ -446,9 +452,35 @@ mod tests {
         assert_eq!(with(5, 4), expected);
         assert_ne!(
             expected,
-            batches(&Loader::new(&split, SHAPE, 3, options(7)).unwrap(), 3),
+            batches(
+                &Loader::new(split, shape, 3, options(batch_size)).unwrap(),
+                3
+            ),
             "images are augmented"
         );
+    }
+
+    #[test]
+    fn the_same_batches_whatever_the_number_of_threads_and_buffers() {
+        check_threads(&split(60), SHAPE, 7);
+    }
+
+    #[test]
+    fn large_batches_are_made_by_several_threads_and_are_the_same() {
+        let shape = ImageShape {
+            height: 64,
+            width: 80,
+            channels: 3,
+        };
+        let batch_size = PARALLEL_FROM / shape.len() + 1;
+        let count = 2 * batch_size;
+        let large = Split {
+            pixels: (0..count * shape.len())
+                .map(|index| (index * 31 % 251) as u8)
+                .collect(),
+            ..split(count)
+        };
+        check_threads(&large, shape, batch_size);
     }
 
     #[test]

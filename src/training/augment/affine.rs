@@ -31,25 +31,41 @@ impl Affine {
         }
     }
 
+    /// Flips and shifts, row by row.
     fn copy(&self, image: &[u8], shape: ImageShape, fill: Fill, out: &mut [u8]) {
         let ImageShape {
             height,
             width,
             channels,
         } = shape;
+        let side = width as i64;
+        // Columns `start..end` of the output come from the image, those outside from beyond its border.
+        let start = self.shift_x.clamp(0, side);
+        let end = (side + self.shift_x).clamp(0, side);
+        // The columns they come from; with a flip in the opposite order.
+        let from = match self.flip_x {
+            true => side + self.shift_x - end,
+            false => start - self.shift_x,
+        };
+        let [from, to] = [from, from + end - start].map(|x| x.clamp(0, side) as usize * channels);
+        let (start, end) = (start as usize * channels, end as usize * channels);
         for (y, row) in out.chunks_exact_mut(width * channels).enumerate() {
-            let source_y = source_index(y, self.shift_y, self.flip_y, height, fill);
-            for (x, pixel) in row.chunks_exact_mut(channels).enumerate() {
-                match (
-                    source_y,
-                    source_index(x, self.shift_x, self.flip_x, width, fill),
-                ) {
-                    (Some(source_y), Some(source_x)) => {
-                        let start = (source_y * width + source_x) * channels;
-                        pixel.copy_from_slice(&image[start..start + channels]);
-                    }
-                    _ => pixel.fill(constant(fill)),
-                }
+            let Some(source_y) = source_index(y, self.shift_y, self.flip_y, height, fill) else {
+                row.fill(constant(fill));
+                continue;
+            };
+            let source = &image[source_y * width * channels..(source_y + 1) * width * channels];
+            let (first, last) = (&source[..channels], &source[(width - 1) * channels..]);
+            let (left, rest) = row.split_at_mut(start);
+            let (middle, right) = rest.split_at_mut(end - start);
+            if self.flip_x {
+                copy_reversed(&source[from..to], channels, middle);
+                fill_border(left, last, fill);
+                fill_border(right, first, fill);
+            } else {
+                middle.copy_from_slice(&source[from..to]);
+                fill_border(left, first, fill);
+                fill_border(right, last, fill);
             }
         }
     }
@@ -78,6 +94,33 @@ impl Affine {
                 let source_x = x_from[0] * dx + x_from[1] * dy + centre_x;
                 let source_y = y_from[0] * dx + y_from[1] * dy + centre_y;
                 bilinear(image, shape, fill, source_x, source_y, pixel);
+            }
+        }
+    }
+}
+
+/// Copies pixels of `channels` bytes in the opposite order.
+fn copy_reversed(source: &[u8], channels: usize, out: &mut [u8]) {
+    if channels == 1 {
+        // Bytes are exchanged many at a time, pixels of an unknown size one by one.
+        for (out, value) in out.iter_mut().zip(source.iter().rev()) {
+            *out = *value;
+        }
+    } else {
+        let pixels = source.chunks_exact(channels).rev();
+        for (out, pixel) in out.chunks_exact_mut(channels).zip(pixels) {
+            out.copy_from_slice(pixel);
+        }
+    }
+}
+
+/// Fills pixels beyond the border, whose nearest pixel inside is `nearest`.
+fn fill_border(out: &mut [u8], nearest: &[u8], fill: Fill) {
+    match fill {
+        Fill::Constant(value) => out.fill(value),
+        Fill::Edge => {
+            for pixel in out.chunks_exact_mut(nearest.len()) {
+                pixel.copy_from_slice(nearest);
             }
         }
     }
@@ -249,6 +292,47 @@ mod tests {
                     let mut out = vec![99; IMAGE.len()];
                     affine.interpolate(&IMAGE, SHAPE, fill, &mut out);
                     assert_eq!(out, mapped(affine, fill), "{affine:?} {fill:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_are_copied_as_pixels_would_be() {
+        let [height, width] = [3, 5];
+        for channels in [1, 3] {
+            let shape = ImageShape {
+                height,
+                width,
+                channels,
+            };
+            let image: Vec<u8> = (1..=shape.len() as u8).collect();
+            for fill in [Fill::Edge, Fill::Constant(0)] {
+                for flips in 0..4 {
+                    for shift_x in -7..=7 {
+                        for shift_y in [-4, -1, 0, 2] {
+                            let affine = Affine {
+                                flip_x: flips % 2 == 1,
+                                flip_y: flips / 2 == 1,
+                                shift_x,
+                                shift_y,
+                                ..IDENTITY
+                            };
+                            let mut expected = vec![];
+                            for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x)))
+                            {
+                                let y = source_index(y, shift_y, affine.flip_y, height, fill);
+                                let x = source_index(x, shift_x, affine.flip_x, width, fill);
+                                match y.zip(x).map(|(y, x)| (y * width + x) * channels) {
+                                    Some(start) => expected.extend(&image[start..start + channels]),
+                                    None => expected.extend(vec![0; channels]),
+                                }
+                            }
+                            let mut out = vec![99; shape.len()];
+                            affine.apply(&image, shape, fill, &mut out);
+                            assert_eq!(out, expected, "{affine:?} {fill:?} {channels}");
+                        }
+                    }
                 }
             }
         }
