@@ -9,6 +9,7 @@ mod datasets;
 mod evaluate;
 mod gradients;
 mod graph;
+mod nightly;
 mod runtime;
 mod runtime_commands;
 mod testenv;
