@@ -161,8 +161,9 @@ impl State {
     /// When a stopped run was one of another `identity`, and `restart` is not [`Restart::Anew`].
     pub(crate) fn begin(&self, identity: &Identity, restart: Restart) -> Result<Begun> {
         if restart == Restart::Anew {
-            self.remove("running")?;
-            self.remove("stopped")?;
+            for name in ["running", "stopped", "finished"] {
+                self.remove(name)?;
+            }
         }
         for name in ["running", "stopped"] {
             if let Some(reader) = Reader::open(&self.path(name))?
@@ -175,19 +176,17 @@ impl State {
         }
         self.fold()?;
         let previous = match Reader::open(&self.path("finished"))? {
-            Some(reader) if restart != Restart::Anew => {
-                match identity.difference(reader.start(), false) {
-                    None => Some(reader),
-                    Some(difference) if restart == Restart::OnlyContinue => {
-                        bail!("the last run cannot be continued: {difference}")
-                    }
-                    Some(difference) => {
-                        tracing::info!("every file is done anew: {difference}");
-                        None
-                    }
+            Some(reader) => match identity.difference(reader.start(), false) {
+                None => Some(reader),
+                Some(difference) if restart == Restart::OnlyContinue => {
+                    bail!("the last run cannot be continued: {difference}")
                 }
-            }
-            _ => None,
+                Some(difference) => {
+                    tracing::info!("every file is done anew: {difference}");
+                    None
+                }
+            },
+            None => None,
         };
         let journal = Writer::create(&self.path("running"), &identity.start())?;
         Ok(Begun {
