@@ -403,3 +403,79 @@ fn memory_is_bounded_by_the_budget_whatever_the_threads() {
     let hopeless = labels(&env, "hopeless.csv", &["--memory-budget", "500"]);
     assert_eq!(hopeless.matches(",too_large,").count(), 30);
 }
+
+#[test]
+fn shards_join_to_the_bytes_of_one_run() {
+    let env = shop(60);
+    for (format, options) in [
+        ("csv", &[][..]),
+        ("xcsv", &["--excel"]),
+        ("jsonl", &["--format", "jsonl"]),
+    ] {
+        let whole = labels(&env, &format!("whole.{format}"), options);
+        for count in [1, 3, 7] {
+            let parts: Vec<String> = (1..=count)
+                .map(|number| format!("part-{number}-{count}.{format}"))
+                .collect();
+            for (number, part) in (1..).zip(&parts) {
+                let shard = format!("{number}/{count}");
+                let options = [options, &["--shard", &shard]].concat();
+                let finished = env.run(&classify(part, &options));
+                assert!(matches!(finished.code, Some(0 | 3)), "{finished:?}");
+            }
+            let mut merge = vec!["merge", "--out", "joined"];
+            merge.extend(parts.iter().rev().map(String::as_str));
+            let finished = env.run(&merge);
+            assert_eq!(finished.code, Some(3), "{finished:?}");
+            assert_eq!(env.read("joined"), whole, "{count} shards as {format}");
+            if count == 3 {
+                merge.pop();
+                let finished = env.run(&merge);
+                assert_eq!(finished.code, Some(1));
+                assert!(
+                    finished.error_lines()[0].contains("shard 1/3 is missing"),
+                    "{finished:?}"
+                );
+            }
+        }
+    }
+    assert_eq!(
+        serde_json::from_str::<Value>(&env.read("joined.report.json")).unwrap()["statuses"]["ok"],
+        60
+    );
+}
+
+#[test]
+fn files_are_sorted_into_folders() {
+    let env = shop(8);
+    labels(&env, "labels.csv", &["--sort-into", "sorted"]);
+    let sorted: Vec<String> = walkdir::WalkDir::new(env.path("sorted"))
+        .sort_by_file_name()
+        .into_iter()
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.file_type().is_file())
+        .map(|entry| {
+            let path = entry.path().strip_prefix(env.path("sorted")).unwrap();
+            path.to_str().unwrap().to_owned()
+        })
+        .collect();
+    assert_eq!(
+        sorted,
+        [
+            "bottom/coats/0000.png",
+            "bottom/coats/0004.png",
+            "failed/empty.png",
+            "failed/notes.txt",
+            "left/shoes/0001.png",
+            "left/shoes/0005.png",
+            "right/coats/0002.png",
+            "right/coats/0006.png",
+            "top/shoes/0003.png",
+            "top/shoes/0007.png",
+        ]
+    );
+    for folder in ["sorted", "shop/sorted"] {
+        let finished = env.run(&classify("labels.csv", &["--sort-into", folder]));
+        assert_eq!(finished.code, Some(1), "{folder}: {finished:?}");
+    }
+}

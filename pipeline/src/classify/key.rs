@@ -23,7 +23,6 @@ impl Key {
     }
 
     /// The key of a path whose bytes are as the output decodes to.
-    #[cfg(test)]
     pub(crate) fn of_shown_bytes(path: &[u8]) -> Self {
         let path = path.strip_prefix(b"./").unwrap_or(path);
         Self(

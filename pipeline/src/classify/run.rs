@@ -30,6 +30,7 @@ use super::rows::{RowInProgress, row};
 use super::settings::{Destination, Settings};
 use super::sinks::{Labels, Sinks};
 use super::slabs::{Slab, Slabs, Walked};
+use super::sorted::{self, Sorter};
 use super::summary::{Memory, StageTimes, Stages, Summary};
 use super::walk::{SkipReason, Skipped};
 use crate::atomic_file::{self, DurableFile, StagedFile};
@@ -77,13 +78,18 @@ pub struct Finished {
     pub summary: Summary,
     /// What the labels are, for whoever joins them with others.
     pub labels: LabelsFacts,
+    /// The files sorted into folders, where that was asked for.
+    sorted: Option<Sorter>,
     /// None where the labels went to standard output.
     whole: Option<(DurableFile, State)>,
 }
 
 impl Finished {
-    /// Puts the labels in place; without this call the old file stays untouched, and the work is kept for another run.
+    /// Puts the labels, and the sorted folder, in place; without this call the old file stays untouched, and the work is kept for another run.
     pub fn publish(self) -> Result<()> {
+        if let Some(sorted) = self.sorted {
+            sorted.publish()?;
+        }
         let Some((labels, state)) = self.whole else {
             return Ok(());
         };
@@ -113,6 +119,10 @@ pub fn check(settings: &Settings) -> Result<()> {
     if let Destination::File(output) = &settings.output {
         settings.inputs.refuse_output(output)?;
         drop(StagedFile::create(output)?);
+    }
+    if let Some(wish) = &settings.sort_into {
+        sorted::check(wish)?;
+        settings.inputs.refuse_output(&wish.folder)?;
     }
     settings.inputs.check_not_empty()
 }
@@ -170,6 +180,10 @@ pub fn run(
     let mut sinks = Sinks {
         labels: Labels::new(output, settings.format, &labels, settings.top_k)?,
         journal,
+        sorter: match &settings.sort_into {
+            Some(wish) => Some(Sorter::begin(wish, &labels)?),
+            None => None,
+        },
         summary: Summary::new(&labels),
         stop_after_failures: settings.stop_after_failures,
         outcomes: HashMap::new(),
@@ -238,6 +252,7 @@ pub fn run(
     let Sinks {
         labels,
         journal,
+        sorter: sorted,
         mut summary,
         ..
     } = sinks;
@@ -268,6 +283,7 @@ pub fn run(
     Ok(Finished {
         summary,
         labels,
+        sorted,
         whole,
     })
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::inputs::Inputs;
 use super::journal::{Identity, Restart};
 use super::shard::Shard;
+use super::sorted::SortInto;
 use crate::decode::Limits;
 use crate::model::Classifier;
 
@@ -41,6 +42,8 @@ pub struct Settings {
     pub previous: Option<PathBuf>,
     /// Whether a file is the same by the hash of its content, instead of its size and time of change.
     pub by_content: bool,
+    /// Sort the files into folders, too.
+    pub sort_into: Option<SortInto>,
     /// End the run with an error once there are more rows that are not `ok`.
     pub stop_after_failures: Option<u64>,
 }
@@ -84,6 +87,7 @@ impl Settings {
             restart: Restart::default(),
             previous: None,
             by_content: false,
+            sort_into: None,
             stop_after_failures: None,
         }
     }

@@ -13,6 +13,7 @@ use super::output::Output;
 use super::path_text::path_text;
 use super::rows::{Origin, Outcome, Row, RowInProgress};
 use super::settings::Format;
+use super::sorted::Sorter;
 use super::summary::Summary;
 use crate::decode::Status;
 
@@ -26,6 +27,7 @@ pub(super) enum Labels {
 pub(super) struct Sinks {
     pub(super) labels: Labels,
     pub(super) journal: Option<JournalWriter>,
+    pub(super) sorter: Option<Sorter>,
     pub(super) summary: Summary,
     pub(super) stop_after_failures: Option<u64>,
     /// What became of contents that may come again.
@@ -77,6 +79,9 @@ impl Sinks {
             }
             if let Some(journal) = &mut self.journal {
                 journal.write(&row)?;
+            }
+            if let Some(sorter) = &mut self.sorter {
+                sorter.place(&row)?;
             }
             self.labels.write(&row)?;
             self.summary.count(&row);

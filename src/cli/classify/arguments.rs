@@ -9,8 +9,8 @@ use std::str::FromStr;
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, ValueEnum};
 use pipeline::classify::{
-    DEFAULT_MEMORY_BUDGET, Destination, Format, Inputs, Naming, Restart, Settings, Shard, Summary,
-    read_list,
+    DEFAULT_MEMORY_BUDGET, Destination, Format, Inputs, Link, Naming, Restart, Settings, Shard,
+    SortInto, Summary, read_list,
 };
 use pipeline::decode::{Limits, Status};
 
@@ -25,6 +25,7 @@ Examples:
   catalog classify photos --out labels.csv --model model.onnx --top-k 3 --report run.json
   catalog classify photos --out monday.csv --previous sunday.csv --max-failures 1%
   catalog classify photos --out part-2.csv --shard 2/8
+  catalog classify photos --out labels.csv --sort-into sorted --link symbolic
   find photos -name '*.jpg' -print0 | catalog classify --files-from - --null --out - --format jsonl
   catalog classify photos --out labels.csv --model other.onnx --labels names.txt --preprocess contract.json
 
@@ -90,6 +91,12 @@ struct OutputArgs {
     /// Write the CSV for Excel: with a byte order mark and CRLF
     #[arg(long, conflicts_with = "format")]
     excel: bool,
+    /// Sort the files into a new folder with one folder a class, and `failed` for the rest
+    #[arg(long, value_name = "DIR")]
+    sort_into: Option<PathBuf>,
+    /// What stands for a file in the sorted folder
+    #[arg(long, value_enum, default_value_t = LinkArg::Hard, requires = "sort_into")]
+    link: LinkArg,
     /// JSON file for the figures of the run [default: the name of the labels and .report.json]
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -100,6 +107,13 @@ enum FormatArg {
     Csv,
     /// One JSON object a line
     Jsonl,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LinkArg {
+    Hard,
+    Symbolic,
+    Copy,
 }
 
 /// What earlier runs did.
@@ -196,6 +210,14 @@ impl ClassifyArgs {
             },
             previous: previous.clone(),
             by_content: *by_content,
+            sort_into: self.output.sort_into.clone().map(|folder| SortInto {
+                folder,
+                link: match self.output.link {
+                    LinkArg::Hard => Link::Hard,
+                    LinkArg::Symbolic => Link::Symbolic,
+                    LinkArg::Copy => Link::Copy,
+                },
+            }),
             stop_after_failures,
             ..Settings::new(self.inputs()?, output)
         })
