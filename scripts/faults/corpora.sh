@@ -14,7 +14,9 @@ cd "$folder"
 if [ ! -e fetched ]; then
     # The system's own sources, asked for source packages; nothing of the system is changed.
     release=$(. /etc/os-release && echo "$VERSION_CODENAME")
-    mirror=$(sed -nE 's/^(URIs:|deb) *(http[^ ]*debian)( .*)?$/\2/p' /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | head -1)
+    mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null |
+        grep -oE '(https?|file)://[^ ]*/(debian|ubuntu)/?( |$)' | head -1) || true
+    [ -n "$mirror" ] || { echo "SKIPPED: no mirror in the sources of apt"; exit 0; }
     echo "deb-src $mirror $release main" >sources.list
     options=(-o "Dir::Etc::sourcelist=$PWD/sources.list" -o Dir::Etc::sourceparts=/dev/null
         -o "Dir::State::lists=$PWD/lists" -o "Dir::Cache=$PWD/cache")
