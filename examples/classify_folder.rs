@@ -13,8 +13,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context as _, Result};
 use catalog::default_model::default_model;
 use catalog::runtime::{self, Need, RuntimeSettings};
-use pipeline::classify::{self, Inputs, Settings};
-use pipeline::decode::Limits;
+use pipeline::classify::{self, Destination, Inputs, Naming, Settings};
 use pipeline::model::{Classifier, Device, ModelFile, SessionSettings};
 
 fn main() -> Result<()> {
@@ -41,29 +40,22 @@ fn label(folder: &Path, output: &Path, model: &ModelFile) -> Result<()> {
     // This runs the self-test that the model carries.
     let mut classifier = Classifier::load(&runtime.environment, model, &session)?;
 
+    let inputs = Inputs::new(&[folder.to_owned()], Naming::AsGiven)?;
     let settings = Settings {
-        inputs: Inputs::new(&[folder.to_owned()])?,
-        output: output.to_owned(),
-        top_k: 1,
-        batch_size: 64,
         jobs: cores,
-        limits: Limits::default(),
+        ..Settings::new(inputs, Destination::File(output.to_owned()))
     };
     // Set it from anywhere, such as a signal handler, to end the run early.
     let stop = AtomicBool::new(false);
     let finished = classify::run(&mut classifier, &settings, &stop, |_event| {})?;
+    let summary = finished.summary.clone();
     // Until here nothing is at `output` but what was there before.
-    finished.labels.publish()?;
+    finished.publish()?;
 
     let mut stdout = std::io::stdout().lock();
-    for class in finished
-        .summary
-        .classes
-        .iter()
-        .filter(|class| class.count > 0)
-    {
+    for class in summary.classes.iter().filter(|class| class.count > 0) {
         writeln!(stdout, "{:>8}  {}", class.count, class.label)?;
     }
-    writeln!(stdout, "{:>8}  files found", finished.summary.found)?;
+    writeln!(stdout, "{:>8}  files found", summary.found)?;
     Ok(())
 }

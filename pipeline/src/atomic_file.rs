@@ -2,12 +2,16 @@
 //!
 //! Whatever the program leaves behind as a single file goes through here.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use tempfile::{Builder, NamedTempFile};
+
+/// What the names of unfinished files end with.
+const SUFFIX: &str = ".tmp";
 
 /// Writes the file at `destination` in one go: `content` fills it, and only when it is whole and durable does it take its place.
 ///
@@ -46,11 +50,9 @@ impl StagedFile {
             destination.display()
         );
         let folder = folder_of(destination);
-        let mut prefix = std::ffi::OsString::from(".");
-        prefix.push(name);
-        prefix.push(".");
+        let prefix = prefix(name);
         let mut builder = Builder::new();
-        builder.prefix(&prefix).suffix(".tmp");
+        builder.prefix(&prefix).suffix(SUFFIX);
         // Private by default; a result gets the permissions that any other new file of the user would get.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
@@ -120,6 +122,34 @@ impl DurableFile {
     }
 }
 
+/// Removes what runs that were killed left of unfinished files for `destination`. Nobody may be writing it meanwhile.
+pub(crate) fn remove_leftovers(destination: &Path) -> Result<()> {
+    let Some(name) = destination.file_name() else {
+        return Ok(());
+    };
+    let prefix = prefix(name);
+    let folder = folder_of(destination);
+    let unreadable = || format!("{} cannot be listed", folder.display());
+    for entry in fs::read_dir(folder).with_context(unreadable)? {
+        let entry = entry.with_context(unreadable)?;
+        let name = entry.file_name();
+        let name = name.as_encoded_bytes();
+        if name.starts_with(prefix.as_encoded_bytes()) && name.ends_with(SUFFIX.as_bytes()) {
+            fs::remove_file(entry.path())
+                .with_context(|| format!("{} cannot be removed", entry.path().display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// What the names of unfinished files begin with.
+fn prefix(name: &OsStr) -> OsString {
+    let mut prefix = OsString::from(".");
+    prefix.push(name);
+    prefix.push(".");
+    prefix
+}
+
 /// The folder a file lies in; the current one where its path has no folder.
 pub(crate) fn folder_of(file: &Path) -> &Path {
     file.parent()
@@ -172,6 +202,18 @@ mod tests {
         staged.write_all(&[b'x'; 100_000]).unwrap();
         drop(staged);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_killed_run_left_can_be_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let destination = folder.path().join("labels.csv");
+        std::mem::forget(StagedFile::create(&destination).unwrap());
+        let other = StagedFile::create(&folder.path().join("labels")).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+        remove_leftovers(&destination).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        drop(other);
     }
 
     #[test]

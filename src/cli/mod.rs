@@ -5,6 +5,7 @@ mod dataset;
 mod evaluate;
 mod inspect;
 mod logging;
+mod merge;
 mod model;
 mod runtime;
 mod signals;
@@ -78,7 +79,8 @@ impl GlobalArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     Train(Box<train::TrainArgs>),
-    Classify(classify::ClassifyArgs),
+    Classify(Box<classify::ClassifyArgs>),
+    Merge(merge::MergeArgs),
     Evaluate(evaluate::EvaluateArgs),
     Inspect(inspect::InspectArgs),
     Dataset(dataset::DatasetArgs),
@@ -97,6 +99,7 @@ pub fn main() -> ExitCode {
     let outcome = match &cli.command {
         Command::Train(arguments) => train::run(arguments, &cli.global),
         Command::Classify(arguments) => classify::run(arguments, &cli.global),
+        Command::Merge(arguments) => merge::run(arguments),
         Command::Evaluate(arguments) => evaluate::run(arguments, &cli.global),
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Dataset(arguments) => dataset::run(arguments, &cli.global),

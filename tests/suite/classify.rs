@@ -439,8 +439,8 @@ fn a_fatal_error_leaves_the_old_output_as_it_was() {
     assert!(env.read("out/labels.csv").starts_with("path,label"));
     assert_eq!(
         env.path("out").read_dir().unwrap().count(),
-        2,
-        "a temporary file was left"
+        3,
+        "something other than the labels, the report and the state was left"
     );
 }
 

@@ -10,6 +10,7 @@ mod evaluate;
 mod formulations;
 mod gradients;
 mod graph;
+mod nightly;
 mod runtime;
 mod runtime_commands;
 mod testenv;

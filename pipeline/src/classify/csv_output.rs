@@ -20,7 +20,21 @@ pub struct CsvOutput<W: Write> {
 impl<W: Write> CsvOutput<W> {
     /// Starts the file with its header. `labels` are the class names, `top_k` how many of them a row has.
     pub fn new(output: W, labels: &[String], top_k: usize) -> Result<Self> {
-        let terminator = csv::Terminator::Any(b'\n');
+        Self::with_terminator(output, labels, top_k, csv::Terminator::Any(b'\n'))
+    }
+
+    /// The same for Excel, which wants a byte order mark before the header and CRLF at the end of a line.
+    pub fn for_excel(mut output: W, labels: &[String], top_k: usize) -> Result<Self> {
+        output.write_all("\u{feff}".as_bytes())?;
+        Self::with_terminator(output, labels, top_k, csv::Terminator::CRLF)
+    }
+
+    fn with_terminator(
+        output: W,
+        labels: &[String],
+        top_k: usize,
+        terminator: csv::Terminator,
+    ) -> Result<Self> {
         let mut writer = csv::WriterBuilder::new()
             .terminator(terminator)
             .from_writer(output);
@@ -80,23 +94,26 @@ impl<W: Write> CsvOutput<W> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
-    use crate::classify::rows::Candidate;
+    use crate::classify::rows::{Candidate, Origin};
     use crate::classify::walk::Source;
-    use crate::decode::{Fault, Status};
+    use crate::decode::{Fault, Stamp, Status};
 
-    fn row(shown: &str, outcome: Outcome) -> Row {
+    pub(crate) fn row(shown: &str, outcome: Outcome) -> Row {
         Row {
             source: Source {
                 path: shown.into(),
                 shown: shown.into(),
             },
+            stamp: Stamp::default(),
+            content: None,
             outcome,
+            origin: Origin::ThisRun,
         }
     }
 
-    fn labelled(damage: Option<&str>) -> Outcome {
+    pub(crate) fn labelled(damage: Option<&str>) -> Outcome {
         let best = vec![
             Candidate {
                 class: 1,
@@ -111,6 +128,16 @@ mod tests {
             best,
             damage: damage.map(str::to_owned),
         }
+    }
+
+    #[test]
+    fn excel_gets_its_marks() {
+        let mut output = CsvOutput::for_excel(Vec::new(), &["a".into(), "é".into()], 1).unwrap();
+        output.write(&row("x.jpg", labelled(None))).unwrap();
+        assert_eq!(
+            String::from_utf8(output.finish().unwrap()).unwrap(),
+            "\u{feff}path,label,confidence,status,error\r\n./x.jpg,é,0.750000,ok,\r\n"
+        );
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use ndarray::ArrayView1;
 
+use super::batch::{Finding, Looked, Todo};
 use super::walk::Source;
-use crate::decode::{Decoded, Fault, Status};
+use crate::decode::{Fault, Stamp, Status};
 use crate::model::Predictions;
 
 /// A file and what became of it.
@@ -11,8 +12,37 @@ use crate::model::Predictions;
 pub struct Row {
     /// The file.
     pub source: Source,
+    /// Size and time of change of the file as it was read.
+    pub stamp: Stamp,
+    /// Hash of the content; none where it was not read.
+    pub content: Option<blake3::Hash>,
     /// What became of it.
     pub outcome: Outcome,
+    /// Where the outcome comes from.
+    pub origin: Origin,
+}
+
+/// Where the outcome of a row comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The file was looked at.
+    ThisRun,
+    /// A file with the same content was.
+    Duplicate,
+    /// An earlier run, whose row still holds.
+    Earlier,
+    /// An earlier run; the file was read to see that its content is the same.
+    SameContent,
+}
+
+/// A row on its way: where a file has the content of one before it, what became of that one is known only at the end.
+pub(crate) enum RowInProgress {
+    Whole(Row),
+    Duplicate {
+        source: Source,
+        stamp: Stamp,
+        content: blake3::Hash,
+    },
 }
 
 /// What became of a file.
@@ -51,36 +81,57 @@ impl Outcome {
     }
 }
 
-/// Joins files, what decoding made of them and what the model said, one row each.
-pub(crate) fn rows(
-    sources: Vec<Source>,
-    decoded: Vec<Result<Decoded, Fault>>,
+/// Joins a file, what was found in it and what the model said about image `image` of its batch.
+pub(crate) fn row(
+    image: usize,
+    file: Todo,
+    looked: Looked,
     predictions: Option<&Predictions>,
     top_k: usize,
-) -> Vec<Row> {
-    let outcome = |image: usize, decoded| match decoded {
-        Ok(decoded) => label(image, decoded, predictions, top_k),
-        Err(fault) => Outcome::Failed(fault),
+) -> RowInProgress {
+    let Looked {
+        stamp,
+        content,
+        finding,
+    } = looked;
+    let (outcome, origin) = match (finding, content, file.last_time) {
+        (Finding::Duplicate, Some(content), _) => {
+            return RowInProgress::Duplicate {
+                source: file.source,
+                stamp,
+                content,
+            };
+        }
+        (Finding::Unchanged, _, Some(last_time)) => (last_time.outcome, Origin::SameContent),
+        (Finding::Image(damage), _, _) => {
+            (label(image, damage, predictions, top_k), Origin::ThisRun)
+        }
+        (Finding::Fault(fault), _, _) => (Outcome::Failed(fault), Origin::ThisRun),
+        // Neither is found without what it is the same as.
+        (Finding::Duplicate | Finding::Unchanged, _, _) => (
+            Outcome::Failed(Fault::new(Status::ReadError, "it was not looked at")),
+            Origin::ThisRun,
+        ),
     };
-    let joined = sources.into_iter().zip(decoded).enumerate();
-    joined
-        .map(|(image, (source, decoded))| Row {
-            source,
-            outcome: outcome(image, decoded),
-        })
-        .collect()
+    RowInProgress::Whole(Row {
+        source: file.source,
+        stamp,
+        content,
+        outcome,
+        origin,
+    })
 }
 
 fn label(
     image: usize,
-    decoded: Decoded,
+    damage: Option<String>,
     predictions: Option<&Predictions>,
     top_k: usize,
 ) -> Outcome {
     match predictions {
         Some(predictions) if predictions.is_finite(image) => Outcome::Labelled {
             best: best(predictions.probabilities.row(image), top_k),
-            damage: decoded.note,
+            damage,
         },
         _ => Outcome::Failed(Fault::new(
             Status::ModelError,
@@ -110,26 +161,6 @@ mod tests {
     use ndarray::{Array2, array};
 
     use super::*;
-    use crate::decode::Format;
-
-    fn decoded(note: Option<&str>) -> Result<Decoded, Fault> {
-        Ok(Decoded {
-            format: Format::Png,
-            width: 1,
-            height: 1,
-            status: Status::Ok,
-            note: note.map(str::to_owned),
-        })
-    }
-
-    fn sources(count: usize) -> Vec<Source> {
-        (0..count)
-            .map(|number| Source {
-                path: format!("{number}").into(),
-                shown: format!("{number}").into(),
-            })
-            .collect()
-    }
 
     #[test]
     fn the_best_come_first_and_the_earlier_of_equals() {
@@ -142,20 +173,42 @@ mod tests {
 
     #[test]
     fn every_file_gets_its_row_and_its_status() {
-        let fault = Fault::new(Status::Corrupt, "broken");
         let logits: Array2<f32> = array![[0.0, 1.0], [0.0, 0.0], [1.0, 0.0], [f32::NAN, 0.0]];
         let predictions = Predictions {
             probabilities: logits.clone(),
             logits,
         };
-        let decoded = vec![
-            decoded(None),
-            Err(fault.clone()),
-            decoded(Some("cut")),
-            decoded(None),
+        let fault = Fault::new(Status::Corrupt, "broken");
+        let findings = [
+            Finding::Image(None),
+            Finding::Fault(fault.clone()),
+            Finding::Image(Some("cut".to_owned())),
+            Finding::Image(None),
         ];
-        let rows = rows(sources(4), decoded, Some(&predictions), 1);
-        let statuses: Vec<Status> = rows.iter().map(|row| row.outcome.status()).collect();
+        let outcomes: Vec<Outcome> = findings
+            .into_iter()
+            .enumerate()
+            .map(|(image, finding)| {
+                let file = Todo {
+                    source: Source {
+                        path: "x".into(),
+                        shown: "x".into(),
+                    },
+                    stamp: Stamp::default(),
+                    last_time: None,
+                };
+                let looked = Looked {
+                    stamp: Stamp::default(),
+                    content: None,
+                    finding,
+                };
+                match row(image, file, looked, Some(&predictions), 1) {
+                    RowInProgress::Whole(row) => row.outcome,
+                    RowInProgress::Duplicate { .. } => panic!("nothing is twice"),
+                }
+            })
+            .collect();
+        let statuses: Vec<Status> = outcomes.iter().map(Outcome::status).collect();
         assert_eq!(
             statuses,
             [
@@ -165,13 +218,13 @@ mod tests {
                 Status::ModelError
             ]
         );
-        assert_eq!(rows[1].outcome, Outcome::Failed(fault));
+        assert_eq!(outcomes[1], Outcome::Failed(fault));
         let best = vec![Candidate {
             class: 0,
             confidence: 1.0,
         }];
         assert_eq!(
-            rows[2].outcome,
+            outcomes[2],
             Outcome::Labelled {
                 best,
                 damage: Some("cut".into())

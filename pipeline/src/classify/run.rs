@@ -2,14 +2,17 @@
 //!
 //! | thread | works | gives on |
 //! |---|---|---|
-//! | `decode` | takes the next batch of paths from the walk, decodes it with rayon | 1 batch waits, with its pixels |
-//! | `infer` | owns the model | 2 batches wait, as rows without pixels |
+//! | `decode` | takes the next slab of files from the walk, decodes with rayon what no earlier run knows | 1 slab waits, with its pixels |
+//! | `infer` | owns the model | 2 slabs wait, as rows without pixels |
 //! | the caller's | writes rows, reports | |
 //!
-//! Three buffers of `batch size · H · W · C` bytes go round between the first two — one being filled, one waiting, one in the
+//! A slab has the files between two batches: at most a batch of files to look at, and those among them whose row is known. Three
+//! buffers of `batch size · H · W · C` bytes go round between the first two threads — one being filled, one waiting, one in the
 //! model — and that is all the pixels there are, apart from what each decoding thread has in hand. A closed channel means
 //! stop: whichever thread ends early, by error or by wish, the others notice at their next exchange.
 
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, ScopedJoinHandle};
@@ -18,47 +21,45 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use super::batch::Batch;
-use super::csv_output::CsvOutput;
-use super::inputs::Inputs;
-use super::rows::{Row, rows};
-use super::summary::{StageTimes, Stages, Summary};
-use super::walk::{SkipReason, Skipped, Source, Visit, Walk};
-use crate::atomic_file::{DurableFile, StagedFile};
-use crate::decode::{Limits, Status};
+use super::batch::{Decoding, Looked, Todo};
+use super::earlier::Earlier;
+use super::journal::{Begun, Identity, State, open_previous};
+use super::labels_facts::LabelsFacts;
+use super::output::Output;
+use super::rows::{RowInProgress, row};
+use super::settings::{Destination, Settings};
+use super::sinks::{Labels, Sinks};
+use super::slabs::{Slab, Slabs, Walked};
+use super::sorted::{self, Sorter};
+use super::summary::{Memory, StageTimes, Stages, Summary};
+use super::walk::{SkipReason, Skipped};
+use crate::atomic_file::{self, DurableFile, StagedFile};
+use crate::decode::{MemoryBudget, Status};
 use crate::model::Classifier;
 
 /// Buffers for pixels that go round.
 const BUFFERS: usize = 3;
-/// Decoded batches that wait for the model.
-const DECODED_BATCHES: usize = 1;
-/// Labelled batches that wait to be written.
-const LABELLED_BATCHES: usize = 2;
-
-/// What to classify and how.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Folders and files.
-    pub inputs: Inputs,
-    /// The CSV file to write.
-    pub output: std::path::PathBuf,
-    /// Classes per row, best first; at most as many as the model has.
-    pub top_k: usize,
-    /// Images per run of the model.
-    pub batch_size: usize,
-    /// Threads that decode.
-    pub jobs: usize,
-    /// What one image may cost.
-    pub limits: Limits,
-}
+/// Decoded slabs that wait for the model.
+const DECODED_SLABS: usize = 1;
+/// Labelled slabs that wait to be written.
+const LABELLED_SLABS: usize = 2;
+/// Contents of files that are remembered to find duplicates; then all are forgotten, so that memory does not grow.
+const CONTENTS: usize = 1 << 16;
 
 /// Something a caller may want to tell its user, in the order in which it happened.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// The run starts with the work of a stopped one, or of the last one, or with both.
+    Continuing {
+        /// A run was stopped, and its rows are taken over.
+        stopped: bool,
+        /// The rows of an earlier run are taken over where files did not change.
+        previous: bool,
+    },
     /// Something got no row.
     Skipped {
         /// Where it is.
-        path: &'a std::path::Path,
+        path: &'a Path,
         /// Why.
         reason: &'a SkipReason,
     },
@@ -75,45 +76,67 @@ pub enum Event<'a> {
 pub struct Finished {
     /// What was found and done.
     pub summary: Summary,
-    /// The labels; [`DurableFile::publish`] puts them in place, dropping them leaves the old file untouched.
-    pub labels: DurableFile,
+    /// What the labels are, for whoever joins them with others.
+    pub labels: LabelsFacts,
+    /// The files sorted into folders, where that was asked for.
+    sorted: Option<Sorter>,
+    /// None where the labels went to standard output.
+    whole: Option<(DurableFile, State)>,
 }
 
-/// Something the walk skipped, on its way to the caller's thread.
-type SkippedPath = (std::path::PathBuf, SkipReason);
+impl Finished {
+    /// Puts the labels, and the sorted folder, in place; without this call the old file stays untouched, and the work is kept for another run.
+    pub fn publish(self) -> Result<()> {
+        if let Some(sorted) = self.sorted {
+            sorted.publish()?;
+        }
+        let Some((labels, state)) = self.whole else {
+            return Ok(());
+        };
+        labels.publish()?;
+        state.finish()
+    }
+}
 
 struct Decoded {
-    batch: Batch,
-    skipped: Vec<SkippedPath>,
+    slab: Slab,
+    /// One per file to look at.
+    looked: Vec<Looked>,
+    pixels: Vec<u8>,
+    /// Duplicates of files before this slab do not come any more.
+    forget: bool,
 }
 
 struct Labelled {
-    rows: Vec<Row>,
-    skipped: Vec<SkippedPath>,
+    rows: Vec<RowInProgress>,
+    skipped: Vec<(PathBuf, SkipReason)>,
+    forget: bool,
 }
 
 /// Checks what can be checked before a model is loaded: that the output can be written and is no input, and that there is a
 /// file at all. [`run`] checks it too; calling this first gives the error before time is spent.
 pub fn check(settings: &Settings) -> Result<()> {
-    settings.inputs.refuse_output(&settings.output)?;
-    drop(StagedFile::create(&settings.output)?);
-    let mut walk = Walk::new(settings.inputs.clone());
-    ensure!(
-        walk.any(|visit| matches!(visit, Visit::File(_))),
-        "there are no files to classify in {}",
-        settings.inputs
-    );
-    Ok(())
+    if let Destination::File(output) = &settings.output {
+        settings.inputs.refuse_output(output)?;
+        drop(StagedFile::create(output)?);
+    }
+    if let Some(wish) = &settings.sort_into {
+        sorted::check(wish)?;
+        settings.inputs.refuse_output(&wish.folder)?;
+    }
+    settings.inputs.check_not_empty()
 }
 
-/// Classifies everything in `settings.inputs` and writes the labels beside their final place.
+/// Classifies everything in `settings.inputs` and writes the labels beside their final place, or to standard output.
 ///
 /// `stop` may be set from anywhere, such as a signal handler: the run then ends with an error after the batches in flight.
-/// `report` is called on this thread.
+/// Whatever ends a run that writes a file, its rows so far are kept, and the same call continues it. `report` is called on
+/// this thread.
 ///
 /// # Errors
-/// When the output cannot be written or lies among the inputs, when there is no file at all, when the model cannot be run.
-/// What is wrong with a single file is a row, never an error.
+/// When the output cannot be written or lies among the inputs, when another run is writing it, when a stopped run had other
+/// settings, when there is no file at all, when the model cannot be run. What is wrong with a single file is a row, never an
+/// error, unless the settings ask for that.
 pub fn run(
     classifier: &mut Classifier,
     settings: &Settings,
@@ -129,19 +152,47 @@ pub fn run(
         settings.top_k
     );
     check(settings)?;
-    let staged = StagedFile::create(&settings.output)?;
     let pool = ThreadPoolBuilder::new()
         .num_threads(settings.jobs)
         .thread_name(|number| format!("decode-{number}"))
         .build()
         .context("the decoding threads could not be started")?;
+    let identity = settings.identity(classifier);
+    let (state, begun) = begin(settings, &identity)?;
+    let Begun {
+        stopped,
+        previous,
+        journal,
+    } = begun;
+    if stopped.is_some() || previous.is_some() {
+        report(Event::Continuing {
+            stopped: stopped.is_some(),
+            previous: previous.is_some(),
+        });
+    }
+    let earlier = Earlier::new(stopped, previous, settings.by_content)?;
+    let slabs = Slabs::new(settings, earlier);
     let labels = classifier.labels().to_vec();
-    let mut summary = Summary::new(&labels);
-    let output = CsvOutput::new(staged, &labels, settings.top_k)?;
+    let output = match &settings.output {
+        Destination::File(path) => Output::staged(StagedFile::create(path)?),
+        Destination::Stdout => Output::stdout(),
+    };
+    let mut sinks = Sinks {
+        labels: Labels::new(output, settings.format, &labels, settings.top_k)?,
+        journal,
+        sorter: match &settings.sort_into {
+            Some(wish) => Some(Sorter::begin(wish, &labels)?),
+            None => None,
+        },
+        summary: Summary::new(&labels),
+        stop_after_failures: settings.stop_after_failures,
+        outcomes: HashMap::new(),
+    };
+    let memory = MemoryBudget::new(settings.memory_budget);
 
-    let (written, stages) = thread::scope(|scope| -> Result<_> {
-        let (decoded_sender, decoded_receiver) = sync_channel(DECODED_BATCHES);
-        let (labelled_sender, labelled_receiver) = sync_channel(LABELLED_BATCHES);
+    let (walked, stages) = thread::scope(|scope| -> Result<_> {
+        let (decoded_sender, decoded_receiver) = sync_channel(DECODED_SLABS);
+        let (labelled_sender, labelled_receiver) = sync_channel(LABELLED_SLABS);
         let (buffer_sender, buffer_receiver) = sync_channel(BUFFERS);
         let preprocess = classifier.preprocess().clone();
         let bytes = settings.batch_size * preprocess.bytes_per_image();
@@ -150,20 +201,25 @@ pub fn run(
                 .send(vec![0; bytes])
                 .context("the buffers could not be handed out")?;
         }
-        let decoder = thread::Builder::new()
-            .name("decode".into())
-            .spawn_scoped(scope, {
-                move || {
+        let memory = &memory;
+        let decoder =
+            thread::Builder::new()
+                .name("decode".into())
+                .spawn_scoped(scope, move || {
+                    let decoding = Decoding {
+                        preprocess: &preprocess,
+                        limits: &settings.limits,
+                        memory,
+                    };
                     decode(
-                        settings,
-                        &preprocess,
+                        slabs,
+                        &decoding,
                         &pool,
                         stop,
                         &buffer_receiver,
                         &decoded_sender,
                     )
-                }
-            })?;
+                })?;
         let model = thread::Builder::new()
             .name("infer".into())
             .spawn_scoped(scope, move || {
@@ -175,29 +231,79 @@ pub fn run(
                     &labelled_sender,
                 )
             })?;
-        let written = write(output, &labelled_receiver, &mut summary, &mut report);
+        let written = write(&mut sinks, &labelled_receiver, &mut report);
         // Whoever still waits to hand rows over must not wait for ever.
         drop(labelled_receiver);
         // What went wrong first is told: a stage that stops early makes those before it stop, without an error of their own.
-        let (staged, write_times) = written?;
+        let write_times = written?;
         let infer_times = joined(model)?;
-        let (walk_times, decode_times) = joined(decoder)?;
+        let (walked, walk_times, decode_times) = joined(decoder)?;
         let stages = Stages {
             walk: walk_times,
             decode: decode_times,
             infer: infer_times,
             write: write_times,
         };
-        Ok((staged, stages))
+        Ok((walked, stages))
     })?;
     if stop.load(Ordering::Relaxed) {
         bail!("stopped; nothing was published");
     }
-    let labels = written.make_durable()?;
+    let Sinks {
+        labels,
+        journal,
+        sorter: sorted,
+        mut summary,
+        ..
+    } = sinks;
+    if let Some(journal) = journal {
+        journal.finish()?;
+    }
+    let (output, digest) = labels.finish()?.finish()?;
+    let whole = match (output, state) {
+        (Some(file), Some(state)) => Some((file, state)),
+        _ => None,
+    };
+    let labels = LabelsFacts {
+        format: settings.format,
+        rows: summary.found,
+        digest,
+        shard: settings.shard,
+        tree: walked.tree,
+        made_with: identity.facts(),
+    };
+    summary.comparison = walked.comparison;
+    summary.memory = Memory {
+        budget_bytes: memory.limit(),
+        peak_bytes: memory.peak(),
+    };
     summary.stages = stages;
     summary.seconds = started.elapsed().as_secs_f64();
     summary.images_per_second = summary.found as f64 / summary.seconds.max(f64::MIN_POSITIVE);
-    Ok(Finished { summary, labels })
+    Ok(Finished {
+        summary,
+        labels,
+        sorted,
+        whole,
+    })
+}
+
+/// Takes over what earlier runs left. What goes to standard output has no state of its own.
+fn begin(settings: &Settings, identity: &Identity) -> Result<(Option<State>, Begun)> {
+    let (state, mut begun) = match &settings.output {
+        Destination::File(output) => {
+            let state = State::lock(output)?;
+            // With the lock in hand, what other runs left half-written can go.
+            atomic_file::remove_leftovers(output)?;
+            let begun = state.begin(identity, settings.restart)?;
+            (Some(state), begun)
+        }
+        Destination::Stdout => (None, Begun::default()),
+    };
+    if let Some(previous) = &settings.previous {
+        begun.previous = open_previous(previous, identity)?;
+    }
+    Ok((state, begun))
 }
 
 fn joined<T>(thread: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
@@ -208,132 +314,133 @@ fn joined<T>(thread: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
     })
 }
 
-/// The first stage. Ends when there is nothing left, when told to stop, or when nobody takes its batches any more.
+/// The first stage. Ends when there is nothing left, when told to stop, or when nobody takes its slabs any more.
 fn decode(
-    settings: &Settings,
-    preprocess: &crate::preprocess::Preprocess,
+    mut slabs: Slabs,
+    decoding: &Decoding<'_>,
     pool: &ThreadPool,
     stop: &AtomicBool,
     buffers: &Receiver<Vec<u8>>,
-    batches: &SyncSender<Decoded>,
-) -> Result<(StageTimes, StageTimes)> {
+    decoded: &SyncSender<Decoded>,
+) -> Result<(Walked, StageTimes, StageTimes)> {
     let (mut walk_times, mut times) = (StageTimes::default(), StageTimes::default());
-    let mut walk = Walk::new(settings.inputs.clone());
+    let mut seen = HashSet::new();
     while !stop.load(Ordering::Relaxed) {
-        let (sources, skipped) = timed(&mut walk_times.busy_seconds, || {
-            next_slab(&mut walk, settings.batch_size)
-        });
-        if sources.is_empty() && skipped.is_empty() {
-            break;
-        }
-        let Ok(buffer) = timed(&mut times.blocked_seconds, || buffers.recv()) else {
+        let slab = timed(&mut walk_times.busy_seconds, || slabs.next())?;
+        let Some(slab) = slab else { break };
+        let Ok(mut pixels) = timed(&mut times.blocked_seconds, || buffers.recv()) else {
             break;
         };
-        let batch = timed(&mut times.busy_seconds, || {
-            pool.install(|| Batch::decode(sources, buffer, preprocess, &settings.limits))
-        });
-        if timed(&mut times.blocked_seconds, || {
-            batches.send(Decoded { batch, skipped })
-        })
-        .is_err()
-        {
+        let forget = seen.len() > CONTENTS;
+        if forget {
+            seen.clear();
+        }
+        let looked = timed(&mut times.busy_seconds, || {
+            pool.install(|| decoding.look_at(&slab.files, &mut pixels, &mut seen))
+        })?;
+        slabs.compare(&slab.files, &looked);
+        let next = Decoded {
+            slab,
+            looked,
+            pixels,
+            forget,
+        };
+        if !timed(&mut times.blocked_seconds, || decoded.send(next).is_ok()) {
             break;
         }
     }
-    Ok((walk_times, times))
+    Ok((slabs.finish()?, walk_times, times))
 }
 
-/// The next `count` files, or fewer at the end, with what was skipped on the way.
-fn next_slab(walk: &mut Walk, count: usize) -> (Vec<Source>, Vec<SkippedPath>) {
-    let (mut sources, mut skipped) = (Vec::with_capacity(count), Vec::new());
-    // A tree full of what gets no row must not be collected in memory either.
-    while sources.len() < count && skipped.len() < 4096 {
-        match walk.next() {
-            Some(Visit::File(source)) => sources.push(source),
-            Some(Visit::Skipped { path, reason }) => skipped.push((path, reason)),
-            None => break,
-        }
-    }
-    (sources, skipped)
-}
-
-/// The second stage. Ends when no batch comes any more, when nobody takes its rows, or when the model cannot be run.
+/// The second stage. Ends when no slab comes any more, when nobody takes its rows, or when the model cannot be run.
 fn infer(
     classifier: &mut Classifier,
     top_k: usize,
-    batches: &Receiver<Decoded>,
+    decoded: &Receiver<Decoded>,
     buffers: &SyncSender<Vec<u8>>,
     labelled: &SyncSender<Labelled>,
 ) -> Result<StageTimes> {
     let mut times = StageTimes::default();
-    while let Ok(Decoded { batch, skipped }) = timed(&mut times.starved_seconds, || batches.recv())
-    {
-        let Batch {
-            sources,
-            decoded,
+    while let Ok(next) = timed(&mut times.starved_seconds, || decoded.recv()) {
+        let Decoded {
+            slab,
+            looked,
             pixels,
-        } = batch;
+            forget,
+        } = next;
         let rows = timed(&mut times.busy_seconds, || -> Result<_> {
             // A batch without a single image is not worth a run of the model.
-            let predictions = if decoded.iter().any(Result::is_ok) {
+            let predictions = if looked.iter().any(Looked::is_image) {
                 Some(
                     classifier
-                        .classify(&pixels, sources.len())
+                        .classify(&pixels, looked.len())
                         .context("the model could not be run")?,
                 )
             } else {
                 None
             };
-            Ok(rows(sources, decoded, predictions.as_ref(), top_k))
+            let mut new = join(slab.files, looked)
+                .map(|(image, file, looked)| row(image, file, looked, predictions.as_ref(), top_k));
+            let rows = slab.rows.into_iter();
+            Ok(rows
+                .filter_map(|known| known.map(RowInProgress::Whole).or_else(|| new.next()))
+                .collect())
         })?;
         // At the end nobody wants the buffer back.
         let _ = buffers.send(pixels);
-        if timed(&mut times.blocked_seconds, || {
-            labelled.send(Labelled { rows, skipped })
-        })
-        .is_err()
-        {
+        let labels = Labelled {
+            rows,
+            skipped: slab.skipped,
+            forget,
+        };
+        if timed(&mut times.blocked_seconds, || labelled.send(labels)).is_err() {
             break;
         }
     }
     Ok(times)
 }
 
+fn join(files: Vec<Todo>, looked: Vec<Looked>) -> impl Iterator<Item = (usize, Todo, Looked)> {
+    files
+        .into_iter()
+        .zip(looked)
+        .enumerate()
+        .map(|(image, (file, looked))| (image, file, looked))
+}
+
 /// The last stage. Ends when no rows come any more or they cannot be written.
 fn write(
-    mut output: CsvOutput<StagedFile>,
+    sinks: &mut Sinks,
     labelled: &Receiver<Labelled>,
-    summary: &mut Summary,
     report: &mut impl FnMut(Event<'_>),
-) -> Result<(StagedFile, StageTimes)> {
+) -> Result<StageTimes> {
     let mut times = StageTimes::default();
     let mut skipped_counts = Skipped::default();
-    while let Ok(Labelled { rows, skipped }) = timed(&mut times.starved_seconds, || labelled.recv())
-    {
+    while let Ok(next) = timed(&mut times.starved_seconds, || labelled.recv()) {
         timed(&mut times.busy_seconds, || -> Result<()> {
+            let Labelled {
+                rows,
+                skipped,
+                forget,
+            } = next;
             for (path, reason) in &skipped {
                 skipped_counts.count(reason);
                 report(Event::Skipped { path, reason });
             }
-            for row in &rows {
-                summary.count(row);
-                output
-                    .write(row)
-                    .context("the labels could not be written")?;
+            if forget {
+                sinks.outcomes.clear();
             }
-            let not_ok = summary.found - summary.with_status(Status::Ok);
+            sinks.write(rows)?;
+            let summary = &sinks.summary;
             report(Event::Progress {
                 rows: summary.found,
-                not_ok,
+                not_ok: summary.found - summary.with_status(Status::Ok),
             });
             Ok(())
         })?;
     }
-    summary.skipped = skipped_counts;
-    Ok((
-        output.finish().context("the labels could not be written")?,
-        times,
-    ))
+    sinks.summary.skipped = skipped_counts;
+    Ok(times)
 }
 
 /// Does `work` and adds the seconds it took to `total`.

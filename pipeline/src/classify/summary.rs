@@ -3,7 +3,8 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::rows::{Outcome, Row};
+use super::earlier::Comparison;
+use super::rows::{Origin, Outcome, Row};
 use super::walk::Skipped;
 use crate::decode::Status;
 
@@ -21,12 +22,27 @@ pub struct Summary {
     pub confidence_histogram: [u64; 10],
     /// What got no row.
     pub skipped: Skipped,
+    /// Rows that were copied from a file with the same content in this run.
+    pub duplicates: u64,
+    /// How the files compare with those of earlier runs.
+    pub comparison: Comparison,
+    /// Memory for files and decoded images.
+    pub memory: Memory,
     /// Seconds from the first step to the last row.
     pub seconds: f64,
     /// Files a second over the whole run.
     pub images_per_second: f64,
     /// What each stage did with its time.
     pub stages: Stages,
+}
+
+/// Memory for files and decoded images, all threads together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    /// What it may be at most.
+    pub budget_bytes: u64,
+    /// The most that was counted.
+    pub peak_bytes: u64,
 }
 
 /// Rows of one class.
@@ -82,7 +98,8 @@ impl Stages {
 }
 
 impl Summary {
-    pub(crate) fn new(labels: &[String]) -> Self {
+    /// Of a run that has found nothing yet, with a model of these labels.
+    pub fn new(labels: &[String]) -> Self {
         let classes = labels
             .iter()
             .map(|label| ClassCount {
@@ -96,6 +113,9 @@ impl Summary {
             classes,
             confidence_histogram: [0; 10],
             skipped: Skipped::default(),
+            duplicates: 0,
+            comparison: Comparison::default(),
+            memory: Memory::default(),
             seconds: 0.0,
             images_per_second: 0.0,
             stages: Stages::default(),
@@ -104,6 +124,7 @@ impl Summary {
 
     pub(crate) fn count(&mut self, row: &Row) {
         self.found += 1;
+        self.duplicates += u64::from(row.origin == Origin::Duplicate);
         self.statuses[row.outcome.status() as usize] += 1;
         if let Outcome::Labelled { best, .. } = &row.outcome
             && let Some(first) = best.first()
@@ -141,7 +162,7 @@ mod tests {
     use super::*;
     use crate::classify::rows::Candidate;
     use crate::classify::walk::{SkipReason, Source};
-    use crate::decode::Fault;
+    use crate::decode::{Fault, Stamp};
 
     fn row(outcome: Outcome) -> Row {
         Row {
@@ -149,6 +170,9 @@ mod tests {
                 path: "x".into(),
                 shown: "x".into(),
             },
+            stamp: Stamp::default(),
+            content: None,
+            origin: Origin::ThisRun,
             outcome,
         }
     }

@@ -1,4 +1,4 @@
-//! Walks the inputs in path order, lazily: the names of one folder at a time are in memory.
+//! Walks the inputs in path order, lazily: the names of the folders on the way down are in memory, and no folder is open.
 //!
 //! Paths are ordered by the bytes of their components. Every regular file is visited, hidden ones too: what is not an image
 //! gets its own row instead of being lost. A link to a file counts as a file; a link to a folder is not followed, so no loop
@@ -6,12 +6,15 @@
 //! reported instead of dropped.
 
 use std::fs;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
+use anyhow::{Context as _, Result};
 use serde::Serialize;
-use walkdir::{DirEntry, WalkDir};
 
-use super::inputs::{Inputs, Root};
+use super::inputs::{InputKind, Inputs, Root};
+use super::listing::{Entry, EntryKind, Listing};
+use crate::decode::{Fault, Stamp, is_out_of_files, open_fault};
 
 /// A file to classify.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +28,8 @@ pub struct Source {
 /// What the walk came across.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Visit {
-    /// A file to classify.
-    File(Source),
+    /// A file to classify, and its size and time of change, or why it cannot even be looked at.
+    File(Source, Result<Stamp, Fault>),
     /// Something else, which gets no row.
     Skipped {
         /// Where it is.
@@ -35,7 +38,6 @@ pub enum Visit {
         reason: SkipReason,
     },
 }
-
 /// Why something got no row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SkipReason {
@@ -87,101 +89,159 @@ impl std::fmt::Display for SkipReason {
     }
 }
 
-/// The walk over all inputs.
-pub struct Walk {
-    roots: std::vec::IntoIter<Root>,
-    current: Option<(Root, walkdir::IntoIter)>,
+/// The walk over all inputs. An error ends it: the walk cannot go on without losing files.
+pub(crate) struct Walk {
+    inputs: Inputs,
+    /// Inputs that were begun.
+    begun: usize,
+    /// The folders on the way down, with what is left of each.
+    folders: Vec<Folder>,
+}
+
+struct Folder {
+    path: PathBuf,
+    shown: PathBuf,
+    listing: Listing,
 }
 
 impl Walk {
     /// Starts a walk; nothing is read before the first step.
-    pub fn new(inputs: Inputs) -> Self {
+    pub(crate) fn new(inputs: Inputs) -> Self {
         Self {
-            roots: inputs.into_roots().into_iter(),
-            current: None,
+            inputs,
+            begun: 0,
+            folders: Vec::new(),
         }
+    }
+
+    fn step(&mut self) -> Result<Option<Visit>> {
+        loop {
+            let visit = match self.folders.last_mut() {
+                Some(folder) => match folder.listing.next() {
+                    Ok(Some(entry)) => {
+                        let (path, shown) = (
+                            folder.path.join(&entry.name),
+                            folder.shown.join(&entry.name),
+                        );
+                        self.visit(Source { path, shown }, &entry)?
+                    }
+                    Ok(None) => {
+                        self.folders.pop();
+                        None
+                    }
+                    Err(error) => {
+                        let path = folder.path.display();
+                        return Err(error).with_context(|| format!("{path} cannot be listed"));
+                    }
+                },
+                None => {
+                    let number = self.begun;
+                    self.begun += 1;
+                    match &self.inputs.kind {
+                        InputKind::Roots(roots) => match roots.get(number) {
+                            Some(root) => {
+                                let root = root.clone();
+                                self.begin(root)?
+                            }
+                            None => return Ok(None),
+                        },
+                        InputKind::List(paths) => match paths.get(number) {
+                            Some(path) => Some(file(Source {
+                                shown: self.inputs.shown(path)?,
+                                path: path.clone(),
+                            })),
+                            None => return Ok(None),
+                        },
+                    }
+                }
+            };
+            if visit.is_some() {
+                return Ok(visit);
+            }
+        }
+    }
+
+    fn begin(&mut self, root: Root) -> Result<Option<Visit>> {
+        let Root {
+            path,
+            shown,
+            is_folder,
+            ..
+        } = root;
+        if is_folder {
+            self.enter(path, shown)
+        } else {
+            Ok(Some(file(Source { path, shown })))
+        }
+    }
+
+    /// A folder itself is no visit; its content is.
+    fn enter(&mut self, path: PathBuf, shown: PathBuf) -> Result<Option<Visit>> {
+        match Listing::of(&path) {
+            Ok(listing) => {
+                self.folders.push(Folder {
+                    path,
+                    shown,
+                    listing,
+                });
+                Ok(None)
+            }
+            Err(error) if is_out_of_files(&error) => Err(out_of_files(&path, &error)),
+            Err(error) => Ok(Some(Visit::Skipped {
+                path,
+                reason: SkipReason::UnreadableFolder(error.to_string()),
+            })),
+        }
+    }
+
+    fn visit(&mut self, source: Source, entry: &Entry) -> Result<Option<Visit>> {
+        let reason = match entry.kind {
+            EntryKind::File => return Ok(Some(file(source))),
+            EntryKind::Folder => return self.enter(source.path, source.shown),
+            EntryKind::Other => SkipReason::NotAFile,
+            EntryKind::Link => match fs::metadata(&source.path) {
+                Ok(target) if target.is_file() => {
+                    return Ok(Some(Visit::File(source, Ok(Stamp::of(&target)))));
+                }
+                Ok(target) if target.is_dir() => SkipReason::LinkToFolder,
+                Ok(_) => SkipReason::NotAFile,
+                Err(_) => SkipReason::BrokenLink,
+            },
+        };
+        Ok(Some(Visit::Skipped {
+            path: source.path,
+            reason,
+        }))
     }
 }
 
 impl Iterator for Walk {
-    type Item = Visit;
+    type Item = Result<Visit>;
 
-    fn next(&mut self) -> Option<Visit> {
-        loop {
-            if let Some((root, entries)) = &mut self.current {
-                for entry in entries.by_ref() {
-                    if let Some(visit) = visit(root, entry) {
-                        return Some(visit);
-                    }
-                }
-            }
-            let root = self.roots.next()?;
-            let entries = WalkDir::new(&root.path)
-                .sort_by(|a, b| a.file_name().cmp(b.file_name()))
-                .into_iter();
-            self.current = Some((root, entries));
-        }
+    fn next(&mut self) -> Option<Result<Visit>> {
+        self.step().transpose()
     }
 }
 
-/// A folder itself is no visit; its content is.
-fn visit(root: &Root, entry: walkdir::Result<DirEntry>) -> Option<Visit> {
-    let entry = match entry {
-        Ok(entry) => entry,
-        Err(error) => {
-            let path = error.path().unwrap_or(&root.path).to_owned();
-            let message = error
-                .io_error()
-                .map_or_else(|| error.to_string(), ToString::to_string);
-            return Some(Visit::Skipped {
-                path,
-                reason: SkipReason::UnreadableFolder(message),
-            });
-        }
-    };
-    let file_type = entry.file_type();
-    let skipped = |reason| {
-        Some(Visit::Skipped {
-            path: entry.path().to_owned(),
-            reason,
-        })
-    };
-    if file_type.is_dir() {
-        return None;
-    }
-    if file_type.is_symlink() {
-        match fs::metadata(entry.path()) {
-            Ok(target) if target.is_file() => {}
-            // The root itself may be a link; walkdir follows that one.
-            Ok(target) if target.is_dir() && entry.depth() == 0 => return None,
-            Ok(target) if target.is_dir() => return skipped(SkipReason::LinkToFolder),
-            Ok(_) => return skipped(SkipReason::NotAFile),
-            Err(_) => return skipped(SkipReason::BrokenLink),
-        }
-    } else if !file_type.is_file() {
-        return skipped(SkipReason::NotAFile);
-    }
-    let relative = entry
-        .path()
-        .strip_prefix(&root.path)
-        .unwrap_or(entry.path());
-    // Joining an empty path would leave a slash at the end of a file's name.
-    let shown = if relative.as_os_str().is_empty() {
-        root.shown.clone()
-    } else {
-        root.shown.join(relative)
-    };
-    Some(Visit::File(Source {
-        path: entry.into_path(),
-        shown,
-    }))
+/// What a person can do about it is the same wherever it happens.
+pub(crate) fn out_of_files(path: &Path, error: &io::Error) -> anyhow::Error {
+    anyhow::anyhow!(
+        "{} could not be opened: {error}; allow more open files (ulimit -n) and run the same command again",
+        path.display()
+    )
+}
+
+fn file(source: Source) -> Visit {
+    let stamp = fs::metadata(&source.path)
+        .map(|metadata| Stamp::of(&metadata))
+        .map_err(|error| open_fault(&error));
+    Visit::File(source, stamp)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
+    use crate::classify::inputs::Naming;
 
     fn walked(inputs: &[&Path]) -> (Vec<String>, Vec<(PathBuf, SkipReason)>) {
         let inputs = Inputs::new(
@@ -189,12 +249,13 @@ mod tests {
                 .iter()
                 .map(|path| path.to_path_buf())
                 .collect::<Vec<_>>(),
+            Naming::AsGiven,
         )
         .unwrap();
         let (mut files, mut skipped) = (Vec::new(), Vec::new());
         for visit in Walk::new(inputs) {
-            match visit {
-                Visit::File(source) => files.push(source.shown.to_string_lossy().into_owned()),
+            match visit.unwrap() {
+                Visit::File(source, _) => files.push(source.shown.to_string_lossy().into_owned()),
                 Visit::Skipped { path, reason } => skipped.push((path, reason)),
             }
         }

@@ -3,22 +3,28 @@
 //! Training and classification both come through here. Nothing in this module trusts the file: limits are checked before
 //! memory is taken, a panic in a decoder stays with its image, and anything that is not a regular file is never opened.
 
+mod budget;
 mod guard;
+mod jpeg;
 mod pixels;
+mod read;
 mod sniff;
 mod status;
 
-use std::fs::{self, File};
-use std::io::{self, Cursor, Read};
+use std::io::Cursor;
 use std::path::Path;
 
-use image::codecs::{bmp, gif, jpeg, png, tiff, webp};
+use image::codecs::jpeg::JpegDecoder;
+use image::codecs::{bmp, gif, png, tiff, webp};
 use image::{DynamicImage, ImageDecoder, ImageError, ImageResult};
 
 use crate::preprocess::{Orientation, Preprocess};
 use crate::resize;
+pub use budget::{Held, MemoryBudget};
 pub use guard::install_quiet_panic_hook;
 pub use pixels::luma;
+pub use read::Stamp;
+pub(crate) use read::{Refusal, is_out_of_files, open_fault, read};
 pub use sniff::{Format, Sniffed, sniff};
 pub use status::{Fault, Status};
 
@@ -69,8 +75,9 @@ pub fn decode_file(
     limits: &Limits,
     out: &mut [u8],
 ) -> Result<Decoded, Fault> {
-    let bytes = read(path, limits)?;
-    decode_bytes(&bytes, preprocess, limits, out)
+    let memory = MemoryBudget::new(u64::MAX);
+    let content = read(path, limits, &memory).map_err(alone)?;
+    decode_bytes(&content.bytes, preprocess, limits, out)
 }
 
 /// Decodes an image file that is in memory into `out`; see [`decode_file`].
@@ -80,30 +87,46 @@ pub fn decode_bytes(
     limits: &Limits,
     out: &mut [u8],
 ) -> Result<Decoded, Fault> {
+    decode_within(bytes, preprocess, limits, &MemoryBudget::new(u64::MAX), out).map_err(alone)
+}
+
+/// A refusal where nobody else takes memory.
+fn alone(refusal: Refusal) -> Fault {
+    match refusal {
+        Refusal::Fault(fault) => fault,
+        Refusal::NoRoom => Fault::new(Status::TooLarge, "there is not enough memory for it"),
+        Refusal::OutOfFiles(error) => open_fault(&error),
+    }
+}
+
+/// Decodes an image file that is in memory into `out`, with what decoding takes on top from `memory`; see [`decode_file`].
+pub(crate) fn decode_within(
+    bytes: &[u8],
+    preprocess: &Preprocess,
+    limits: &Limits,
+    memory: &MemoryBudget,
+    out: &mut [u8],
+) -> Result<Decoded, Refusal> {
     if bytes.is_empty() {
-        return Err(Fault::new(Status::Corrupt, "the file is empty"));
+        return Err(Fault::new(Status::Corrupt, "the file is empty").into());
     }
     let format = match sniff(bytes) {
         Sniffed::Image(format) => format,
         Sniffed::OtherImage(name) => {
-            return Err(Fault::new(
-                Status::Unsupported,
-                format!("{name} is not supported; convert it to JPEG or PNG"),
-            ));
+            let message = format!("{name} is not supported; convert it to JPEG or PNG");
+            return Err(Fault::new(Status::Unsupported, message).into());
         }
         Sniffed::Unknown => {
-            return Err(Fault::new(
-                Status::NotAnImage,
-                "the content is not that of an image",
-            ));
+            let message = "the content is not that of an image";
+            return Err(Fault::new(Status::NotAnImage, message).into());
         }
     };
-    guard::guarded(|| decode(bytes, format, preprocess, limits, out)).unwrap_or_else(|panic| {
-        Err(Fault::new(
-            Status::Corrupt,
-            format!("the {format} decoder gave up: {panic}"),
-        ))
-    })
+    guard::guarded(|| decode(bytes, format, preprocess, limits, memory, out)).unwrap_or_else(
+        |panic| {
+            let message = format!("the {format} decoder gave up: {panic}");
+            Err(Fault::new(Status::Corrupt, message).into())
+        },
+    )
 }
 
 fn decode(
@@ -111,12 +134,14 @@ fn decode(
     format: Format,
     preprocess: &Preprocess,
     limits: &Limits,
+    memory: &MemoryBudget,
     out: &mut [u8],
-) -> Result<Decoded, Fault> {
+) -> Result<Decoded, Refusal> {
     let fault = |error| decoder_fault(format, error);
     let mut decoder = open(bytes, format, limits).map_err(fault)?;
     let (width, height) = decoder.dimensions();
     check_size(width, height, decoder.total_bytes(), limits)?;
+    let _held = read::take(memory, cost(bytes, format, &decoder))?;
     decoder.set_limits(image_limits(limits)).map_err(fault)?;
     let orientation = match preprocess.orientation {
         // A damaged EXIF block is no reason to lose the picture.
@@ -125,60 +150,54 @@ fn decode(
             .unwrap_or(image::metadata::Orientation::NoTransforms),
         Orientation::Ignore => image::metadata::Orientation::NoTransforms,
     };
-    let mut image = DynamicImage::from_decoder(decoder).map_err(fault)?;
+    let (mut image, note) = match format {
+        Format::Jpeg => decode_jpeg(bytes, decoder).map_err(fault)?,
+        _ => (DynamicImage::from_decoder(decoder).map_err(fault)?, None),
+    };
     image.apply_orientation(orientation);
     let pixels = pixels::convert(image, preprocess.colour, preprocess.background);
     resize::fit(&pixels.bytes, pixels.height, pixels.width, preprocess, out)
         .map_err(|error| Fault::new(Status::Corrupt, error.to_string()))?;
 
-    // The decoder fills what is missing with grey and says nothing; a whole JPEG ends with its end marker.
-    let truncated = format == Format::Jpeg && !ends_with_marker(bytes);
     Ok(Decoded {
         format,
         width,
         height,
-        status: if truncated {
+        status: if note.is_some() {
             Status::Degraded
         } else {
             Status::Ok
         },
-        note: truncated.then(|| "the JPEG ends early: its end marker is missing".to_owned()),
+        note,
     })
 }
 
-fn read(path: &Path, limits: &Limits) -> Result<Vec<u8>, Fault> {
-    let metadata = fs::metadata(path).map_err(|error| open_fault(&error))?;
-    if !metadata.is_file() {
-        return Err(Fault::new(Status::Unreadable, "not a regular file"));
-    }
-    check_file_bytes(metadata.len(), limits)?;
-    let file = File::open(path).map_err(|error| open_fault(&error))?;
-    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
-    // The file may have grown since it was looked at.
-    file.take(limits.max_file_bytes.saturating_add(1))
-        .read_to_end(&mut bytes)
-        .map_err(|error| Fault::new(Status::ReadError, format!("could not be read: {error}")))?;
-    check_file_bytes(bytes.len() as u64, limits)?;
-    Ok(bytes)
-}
-
-fn check_file_bytes(bytes: u64, limits: &Limits) -> Result<(), Fault> {
-    if bytes <= limits.max_file_bytes {
-        return Ok(());
-    }
-    Err(Fault::new(
-        Status::TooLarge,
-        format!("the file is larger than {} bytes", limits.max_file_bytes),
-    ))
-}
-
-fn open_fault(error: &io::Error) -> Fault {
-    let status = match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Status::Vanished,
-        io::ErrorKind::PermissionDenied => Status::Unreadable,
-        _ => Status::ReadError,
+/// What can still be seen of a damaged JPEG is worth a label; what is wrong with it is told.
+fn decode_jpeg(
+    bytes: &[u8],
+    decoder: impl ImageDecoder,
+) -> ImageResult<(DynamicImage, Option<String>)> {
+    let (image, damage) = match jpeg::decode_strictly(bytes) {
+        Ok(image) => (image, None),
+        Err(damage) => (DynamicImage::from_decoder(decoder)?, Some(damage)),
     };
-    Fault::new(status, format!("could not be opened: {error}"))
+    let note = if !jpeg::ends_with_marker(bytes) {
+        Some("the JPEG ends early: its end marker is missing".to_owned())
+    } else {
+        damage.map(|damage| format!("the JPEG is damaged: {damage}"))
+    };
+    Ok((image, note))
+}
+
+/// Bytes that decoding takes on top of the file, at most: the image, a copy for turning or converting it, and for a JPEG of
+/// several passes its coefficients.
+fn cost(bytes: &[u8], format: Format, decoder: &impl ImageDecoder) -> u64 {
+    let image = decoder.total_bytes();
+    let copies = match format {
+        Format::Jpeg if jpeg::is_progressive(bytes) => 4,
+        _ => 2,
+    };
+    image.saturating_mul(copies)
 }
 
 fn open<'a>(
@@ -188,7 +207,7 @@ fn open<'a>(
 ) -> ImageResult<Box<dyn ImageDecoder + 'a>> {
     let cursor = Cursor::new(bytes);
     Ok(match format {
-        Format::Jpeg => Box::new(jpeg::JpegDecoder::new(cursor)?),
+        Format::Jpeg => Box::new(JpegDecoder::new(cursor)?),
         Format::Png => Box::new(png::PngDecoder::with_limits(cursor, image_limits(limits))?),
         Format::WebP => Box::new(webp::WebPDecoder::new(cursor)?),
         Format::Gif => Box::new(gif::GifDecoder::new(cursor)?),
@@ -235,12 +254,6 @@ fn decoder_fault(format: Format, error: ImageError) -> Fault {
         ImageError::Unsupported(error) => Fault::new(Status::Unsupported, error.to_string()),
         error => Fault::new(Status::Corrupt, format!("damaged {format}: {error}")),
     }
-}
-
-/// Cameras write padding or thumbnails' leftovers after the end marker, hence a little room.
-fn ends_with_marker(jpeg: &[u8]) -> bool {
-    let tail = &jpeg[jpeg.len().saturating_sub(64)..];
-    tail.windows(2).any(|marker| marker == [0xFF, 0xD9])
 }
 
 #[cfg(test)]

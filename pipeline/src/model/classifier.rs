@@ -62,6 +62,8 @@ pub struct SessionSettings {
 /// A model ready to classify.
 pub struct Classifier {
     session: Session,
+    identity: String,
+    device: Device,
     interface: Interface,
     labels: Vec<String>,
     preprocess: Preprocess,
@@ -100,6 +102,8 @@ impl Classifier {
         let metadata = model.metadata();
         let mut classifier = Self {
             session,
+            identity: model.identity(),
+            device: settings.device,
             interface: model.interface.clone(),
             labels: metadata.labels.clone(),
             preprocess: metadata.preprocess.clone(),
@@ -119,6 +123,16 @@ impl Classifier {
                 })?;
         }
         Ok(classifier)
+    }
+
+    /// The same for the same model, and for a foreign one the same facts; see [`ModelFile::identity`].
+    pub fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// Where the model runs.
+    pub fn device(&self) -> Device {
+        self.device
     }
 
     /// Class names in the order of the outputs.

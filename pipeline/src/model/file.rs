@@ -48,6 +48,8 @@ pub struct ModelFile {
     name: String,
     bytes: Vec<u8>,
     checksum: String,
+    /// Of the facts about a foreign model.
+    facts: Option<String>,
     metadata: Metadata,
     pub(crate) interface: Interface,
 }
@@ -131,6 +133,7 @@ impl ModelFile {
                 name,
                 bytes,
                 checksum,
+                facts: None,
                 metadata,
                 interface,
             }),
@@ -172,6 +175,7 @@ impl ModelFile {
                 });
             }
         };
+        let facts_checksum = checksum::sha256_hex(format!("{facts:?}").as_bytes());
         let metadata = Metadata {
             format_version: FORMAT_VERSION,
             labels: facts.labels,
@@ -183,6 +187,7 @@ impl ModelFile {
         Ok(Self {
             name,
             checksum: checksum::sha256_hex(&bytes),
+            facts: Some(facts_checksum),
             bytes,
             metadata,
             interface,
@@ -202,6 +207,14 @@ impl ModelFile {
     /// SHA-256 over graph, weights and metadata, in hexadecimal; for a foreign model, over the whole file.
     pub fn checksum(&self) -> &str {
         &self.checksum
+    }
+
+    /// What decides the labels: the checksum, and for a foreign model one over its facts.
+    pub fn identity(&self) -> String {
+        match &self.facts {
+            Some(facts) => format!("{} with facts {facts}", self.checksum),
+            None => self.checksum.clone(),
+        }
     }
 
     /// The whole file.

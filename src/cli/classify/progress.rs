@@ -41,6 +41,17 @@ impl Progress {
     /// Shows one event.
     pub(super) fn show(&mut self, event: &Event<'_>) {
         match event {
+            Event::Continuing { stopped, previous } => {
+                let what = match (stopped, previous) {
+                    (true, _) => "going on where the last run was stopped",
+                    (false, _) => "taking the labels of unchanged files from the last run",
+                };
+                let tell = || tracing::info!("{what}; --overwrite starts anew");
+                match &self.renderer {
+                    Renderer::Terminal(bar) => bar.suspend(tell),
+                    Renderer::Lines { .. } => tell(),
+                }
+            }
             Event::Skipped { path, reason } => {
                 let tell = || match reason {
                     SkipReason::UnreadableFolder(_) => {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use pipeline::classify::{Settings, Summary, path_text};
+use pipeline::classify::{Destination, Finished, LabelsFacts, Settings, Summary, path_text};
 use pipeline::decode::Limits;
 use pipeline::model::{Device, ModelFile};
 use serde::Serialize;
@@ -24,6 +24,8 @@ pub(super) struct Report<'a> {
     model: Model<'a>,
     runtime: Library<'a>,
     settings: Options,
+    /// What `catalog merge` has to know of the labels.
+    labels: &'a LabelsFacts,
     /// The stage that was busy longest.
     bottleneck: &'static str,
     summary: &'a Summary,
@@ -50,6 +52,9 @@ struct Options {
     batch_size: usize,
     jobs: usize,
     limits: Limits,
+    memory_budget: u64,
+    by_content: bool,
+    previous: Option<String>,
 }
 
 impl<'a> Report<'a> {
@@ -60,9 +65,10 @@ impl<'a> Report<'a> {
         model: &'a ModelFile,
         runtime: &'a Runtime,
         device: Device,
-        summary: &'a Summary,
+        finished: &'a Finished,
         started: SystemTime,
     ) -> Self {
+        let summary = &finished.summary;
         Self {
             program: env!("CARGO_PKG_NAME"),
             version: env!("CARGO_PKG_VERSION"),
@@ -70,7 +76,10 @@ impl<'a> Report<'a> {
             finished_unix_seconds: unix_seconds(SystemTime::now()),
             peak_memory_bytes: peak_memory_bytes(),
             inputs: arguments.paths.iter().map(|path| path_text(path)).collect(),
-            output: path_text(&settings.output),
+            output: match &settings.output {
+                Destination::File(path) => path_text(path),
+                Destination::Stdout => "-".to_owned(),
+            },
             model: Model {
                 file: model.name(),
                 sha256: model.checksum(),
@@ -87,7 +96,11 @@ impl<'a> Report<'a> {
                 batch_size: settings.batch_size,
                 jobs: settings.jobs,
                 limits: settings.limits,
+                memory_budget: settings.memory_budget,
+                by_content: settings.by_content,
+                previous: settings.previous.as_deref().map(path_text),
             },
+            labels: &finished.labels,
             bottleneck: summary.stages.bottleneck(),
             summary,
         }

@@ -1,0 +1,13 @@
+//! What a run has done so far, on disk, so that no stop loses it.
+//!
+//! A journal is a file of frames: who made it ([`Start`]), the rows in path order, and at the end of a whole run a [`Finish`].
+//! Each frame has a length and a checksum; a torn tail is dropped when the file is read. `frame` knows the bytes, `record` what
+//! they mean, `state` which journals lie beside an output and what a new run takes from them.
+
+mod frame;
+mod record;
+mod state;
+
+pub(crate) use record::{Reader, Remembered, Writer};
+pub(crate) use state::{Begun, open_previous};
+pub use state::{Identity, Restart, State};

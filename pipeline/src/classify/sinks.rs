@@ -1,0 +1,155 @@
+//! The last stage: every row, in order, into the labels, the journal and the summary.
+
+use std::collections::HashMap;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use blake3::Hash;
+
+use super::csv_output::CsvOutput;
+use super::earlier::depends_on_content;
+use super::journal::Writer as JournalWriter;
+use super::jsonl_output::JsonlOutput;
+use super::output::Output;
+use super::path_text::path_text;
+use super::rows::{Origin, Outcome, Row, RowInProgress};
+use super::settings::Format;
+use super::sorted::Sorter;
+use super::summary::Summary;
+use crate::decode::Status;
+
+/// The labels in one of their formats.
+pub(super) enum Labels {
+    Csv(Box<CsvOutput<Output>>),
+    Jsonl(JsonlOutput<Output>),
+}
+
+/// Everything a row goes into.
+pub(super) struct Sinks {
+    pub(super) labels: Labels,
+    pub(super) journal: Option<JournalWriter>,
+    pub(super) sorter: Option<Sorter>,
+    pub(super) summary: Summary,
+    pub(super) stop_after_failures: Option<u64>,
+    /// What became of contents that may come again.
+    pub(super) outcomes: HashMap<Hash, Outcome>,
+}
+
+impl Labels {
+    pub(super) fn new(
+        output: Output,
+        format: Format,
+        labels: &[String],
+        top_k: usize,
+    ) -> Result<Self> {
+        Ok(match format {
+            Format::Csv => Self::Csv(Box::new(CsvOutput::new(output, labels, top_k)?)),
+            Format::Excel => Self::Csv(Box::new(CsvOutput::for_excel(output, labels, top_k)?)),
+            Format::Jsonl => Self::Jsonl(JsonlOutput::new(output, labels, top_k)),
+        })
+    }
+
+    fn write(&mut self, row: &Row) -> Result<()> {
+        match self {
+            Self::Csv(output) => output.write(row),
+            Self::Jsonl(output) => output.write(row),
+        }
+        .context("the labels could not be written")
+    }
+
+    pub(super) fn finish(self) -> Result<Output> {
+        match self {
+            Self::Csv(output) => output.finish(),
+            Self::Jsonl(output) => output.finish(),
+        }
+        .context("the labels could not be written")
+    }
+}
+
+impl Sinks {
+    /// Writes the rows of a slab; they survive a kill from here on.
+    pub(super) fn write(&mut self, rows: Vec<RowInProgress>) -> Result<()> {
+        for row in rows {
+            let row = self.complete(row)?;
+            self.check(&row)?;
+            if let Some(content) = row.content
+                && row.origin == Origin::ThisRun
+                && depends_on_content(&row.outcome)
+            {
+                self.outcomes.insert(content, row.outcome.clone());
+            }
+            if let Some(journal) = &mut self.journal {
+                journal.write(&row)?;
+            }
+            if let Some(sorter) = &mut self.sorter {
+                sorter.place(&row)?;
+            }
+            self.labels.write(&row)?;
+            self.summary.count(&row);
+            self.stop_at_failure(&row)?;
+        }
+        match &mut self.journal {
+            Some(journal) => journal.commit(),
+            None => Ok(()),
+        }
+    }
+
+    fn complete(&self, row: RowInProgress) -> Result<Row> {
+        match row {
+            RowInProgress::Whole(row) => Ok(row),
+            RowInProgress::Duplicate {
+                source,
+                stamp,
+                content,
+            } => {
+                let outcome = self.outcomes.get(&content).cloned();
+                Ok(Row {
+                    outcome: outcome.with_context(|| {
+                        format!(
+                            "{} is the same as a file that was not seen; this is a bug of the program",
+                            source.path.display()
+                        )
+                    })?,
+                    source,
+                    stamp,
+                    content: Some(content),
+                    origin: Origin::Duplicate,
+                })
+            }
+        }
+    }
+
+    /// What a journal says is used as an index, so it is not trusted.
+    fn check(&self, row: &Row) -> Result<()> {
+        if let Outcome::Labelled { best, .. } = &row.outcome {
+            ensure!(
+                best.iter()
+                    .all(|best| best.class < self.summary.classes.len()),
+                "the journal has a class for {} that the model does not have; start anew with --overwrite",
+                row.source.path.display()
+            );
+        }
+        Ok(())
+    }
+
+    fn stop_at_failure(&mut self, row: &Row) -> Result<()> {
+        let status = row.outcome.status();
+        let failures = self.summary.found - self.summary.with_status(Status::Ok);
+        match self.stop_after_failures {
+            Some(most) if status != Status::Ok && failures > most => {
+                // The row that ends the run is not done again either.
+                if let Some(journal) = &mut self.journal {
+                    journal.commit()?;
+                }
+                let reason = match &row.outcome {
+                    Outcome::Failed(fault) => fault.message.as_str(),
+                    Outcome::Labelled { damage, .. } => damage.as_deref().unwrap_or_default(),
+                };
+                bail!(
+                    "{} is {status}: {reason}; the run ends at {failures} files that are not ok",
+                    path_text(&row.source.shown)
+                )
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# One line a fault of docs/reliability.md: injects it, and checks how `catalog classify` ends.
+#
+#   scripts/faults/table.sh target/release/catalog
+#
+# What this machine does not permit is skipped, and says so. Prints a table; fails if a line does.
+set -u
+program=$(realpath "${1:?the program to test}")
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder" || exit 1
+export CATALOG_OFFLINE=1
+failed=0
+
+mkdir -p photos/a photos/b
+python3 - <<'PY'
+import random, struct, zlib
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+for number in range(60):
+    noise = random.Random(number)
+    rows = b"".join(b"\0" + noise.randbytes(8) for _ in range(8))
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 0))
+    png += chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    open(f"photos/{'ab'[number % 2]}/{number:02}.png", "wb").write(png)
+PY
+
+classify() { "$@" "$program" classify photos --out labels.csv --quiet; }
+fresh() { rm -rf labels.csv.state .labels*; echo old >labels.csv; }
+fresh
+classify env || exit 1
+cp labels.csv expected.csv
+
+# line NAME EXPECTED-EXIT EXPECTED-LABELS(old|whole|row:TEXT) COMMAND…
+line() {
+    local name=$1 code=$2 labels=$3 said got ok=yes
+    shift 3
+    "$@" 2>stderr.txt >stdout.txt
+    got=$?
+    said=$(grep -m1 -E '^(error|warning): ' stderr.txt | cut -c1-90)
+    [ "$got" = "$code" ] || ok="no: exit $got, expected $code"
+    grep -q panicked stderr.txt && ok="no: panic"
+    case $labels in
+    old) [ "$(cat labels.csv)" = old ] || ok="no: the old labels are gone" ;;
+    whole) cmp -s labels.csv expected.csv || ok="no: other labels" ;;
+    row:*) grep -q "${labels#row:}" labels.csv || ok="no: no row ${labels#row:}" ;;
+    esac
+    # Whatever it was, the same command ends well afterwards.
+    classify env >/dev/null 2>&1 && cmp -s labels.csv expected.csv || ok="no: the next run differs"
+    [ "$ok" = yes ] || failed=1
+    echo "| $name | $got | $ok | ${said:-–} |"
+    fresh
+}
+skip() { echo "| $1 | – | SKIPPED: $2 | – |"; }
+
+echo "| fault | exit | as promised | what it says |"
+echo "|---|---|---|---|"
+fresh
+if command -v strace >/dev/null && strace -qq -o /dev/null true 2>/dev/null; then
+    inject() { local spec=$1; shift; classify strace -f -qq -o /dev/null -e "trace=${spec%%:*}" -e "inject=$spec" "$@"; }
+    line "read error on one file" 3 row:,read_error, inject read:error=EIO:when=1+ -P photos/a/00.png
+    line "interrupted reads" 0 whole inject read:error=EINTR:when=20+20
+    line "out of file descriptors (EMFILE)" 1 old inject openat:error=EMFILE:when=20+1
+    line "folder cannot be listed (EIO)" 3 row:path inject getdents64:error=EIO:when=1+ -P photos/b
+    line "disk full on write" 1 old inject write:error=ENOSPC:when=2+
+    line "fsync fails" 1 old inject fsync,fdatasync:error=EIO:when=1
+    line "rename fails" 1 old inject rename,renameat,renameat2:error=EIO:when=1+
+else
+    skip "faults of system calls" "strace is not there or not permitted"
+fi
+line "limit of open files (prlimit)" 1 old classify prlimit --nofile=6
+line "limit of file size (prlimit)" 1 old classify prlimit --fsize=512
+line "log and output full" 0 whole bash -c "'$program' classify photos --out labels.csv >/dev/full 2>/dev/full"
+line "log and output closed" 0 whole bash -c "'$program' classify photos --out labels.csv >&- 2>&-"
+line "reader of the log goes away" 0 whole bash -c "set -o pipefail; '$program' classify photos --out labels.csv 2>&1 | head -c 1 >/dev/null"
+for signal in TERM:143 INT:130 HUP:129; do
+    line "SIG${signal%:*} at the start" "${signal#*:}" old timeout --preserve-status -s "${signal%:*}" 0.1 "$program" classify photos --out labels.csv
+done
+mkfifo photos/fifo.png && ln -s nowhere photos/broken.png && ln -s . photos/loop && ln -s /dev/zero photos/zero.png
+line "FIFO, device, broken link, loop of links" 0 whole timeout 60 "$program" classify photos --out labels.csv
+rm photos/fifo.png photos/broken.png photos/loop photos/zero.png
+line "missing output folder" 1 old "$program" classify photos --out none/labels.csv
+line "output inside the input" 1 old "$program" classify photos --out photos/labels.csv
+mkdir -p other.csv.state && exec 9>other.csv.state/lock && flock 9
+line "second run on the same output" 1 old "$program" classify photos --out other.csv
+exec 9>&-
+if [ "$(id -u)" = 0 ] && mkdir -p full && mount -t tmpfs -o size=64k tmpfs full 2>/dev/null; then
+    head -c 60K /dev/zero >full/ballast
+    line "full file system (tmpfs)" 1 old "$program" classify photos --out full/labels.csv
+    umount full
+else
+    skip "full file system (tmpfs)" "mounting is not permitted"
+fi
+exit $failed

@@ -1,0 +1,360 @@
+//! The options of `catalog classify`, and the settings they stand for.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::{Args, ValueEnum};
+use pipeline::classify::{
+    DEFAULT_MEMORY_BUDGET, Destination, Format, Inputs, Link, Naming, Restart, Settings, Shard,
+    SortInto, Summary, read_list,
+};
+use pipeline::decode::{Limits, Status};
+
+use crate::cli::model::{ModelArgs, at_least_one, cores};
+
+/// Label every image under some folders
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  catalog classify photos --out labels.csv
+  catalog classify photos --out labels.csv --model models/fashion/model.onnx
+  catalog classify photos --out labels.csv --model model.onnx --top-k 3 --report run.json
+  catalog classify photos --out monday.csv --previous sunday.csv --max-failures 1%
+  catalog classify photos --out part-2.csv --shard 2/8
+  catalog classify photos --out labels.csv --sort-into sorted --link symbolic
+  find photos -name '*.jpg' -print0 | catalog classify --files-from - --null --out - --format jsonl
+  catalog classify photos --out labels.csv --model other.onnx --labels names.txt --preprocess contract.json
+
+A run that was stopped goes on where it was when the same command is run again. What is done lies in a folder beside the
+labels (labels.csv.state), which also tells the next run which files did not change.
+
+Exit codes: 0 every file was classified, or no more than --max-failures were not; 1 nothing was published, 2 wrong usage,
+3 the labels are published, but more files than tolerated are damaged or no images,
+130, 143 or 129 stopped by Ctrl-C, SIGTERM or SIGHUP; nothing was published, the same command goes on")]
+pub(in crate::cli) struct ClassifyArgs {
+    /// Folders, searched with everything below them, and image files
+    #[arg(required_unless_present = "files_from", value_name = "PATH")]
+    pub(super) paths: Vec<PathBuf>,
+    /// File to write, or - for standard output; a file appears whole when the run is over, replacing an old one
+    #[arg(short, long, value_name = "FILE")]
+    out: PathBuf,
+    /// How many classes to write per image, most probable first
+    #[arg(short = 'k', long, value_name = "K", default_value_t = 1)]
+    top_k: usize,
+    #[command(flatten)]
+    pub(super) model: ModelArgs,
+    /// Threads that decode images, and threads that run the model [default: one per core]
+    #[arg(short, long, value_name = "N", value_parser = at_least_one)]
+    jobs: Option<usize>,
+    #[command(flatten)]
+    files: FileArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    earlier: EarlierArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
+}
+
+/// Which files, and what they are called.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Files")]
+struct FileArgs {
+    /// Take the files to classify from a list, one a line; - reads standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "paths")]
+    files_from: Option<PathBuf>,
+    /// The list has a NUL behind each name, as of `find -print0`
+    #[arg(short = '0', long, requires = "files_from")]
+    null: bool,
+    /// Write paths relative to this folder
+    #[arg(long, value_name = "DIR", conflicts_with = "absolute")]
+    relative_to: Option<PathBuf>,
+    /// Write absolute paths
+    #[arg(long)]
+    absolute: bool,
+    /// Classify only share I of N of the files; `catalog merge` joins the shares
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
+}
+
+/// What is written.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+struct OutputArgs {
+    /// How labels are written
+    #[arg(long, value_enum, default_value_t = FormatArg::Csv)]
+    format: FormatArg,
+    /// Write the CSV for Excel: with a byte order mark and CRLF
+    #[arg(long, conflicts_with = "format")]
+    excel: bool,
+    /// Sort the files into a new folder with one folder a class, and `failed` for the rest
+    #[arg(long, value_name = "DIR")]
+    sort_into: Option<PathBuf>,
+    /// What stands for a file in the sorted folder
+    #[arg(long, value_enum, default_value_t = LinkArg::Hard, requires = "sort_into")]
+    link: LinkArg,
+    /// JSON file for the figures of the run [default: the name of the labels and .report.json]
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FormatArg {
+    Csv,
+    /// One JSON object a line
+    Jsonl,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LinkArg {
+    Hard,
+    Symbolic,
+    Copy,
+}
+
+/// What earlier runs did.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Earlier runs")]
+struct EarlierArgs {
+    /// Go on where a stopped run was [default where there is one]; refuse to start over where settings changed
+    #[arg(long, conflicts_with = "overwrite")]
+    resume: bool,
+    /// Start anew, whatever was done before
+    #[arg(long)]
+    overwrite: bool,
+    /// Take the labels of unchanged files from another run: the file it wrote, or its journal
+    #[arg(long, value_name = "FILE")]
+    previous: Option<PathBuf>,
+    /// Tell unchanged files by their content, not by size and time of change
+    #[arg(long)]
+    by_content: bool,
+}
+
+/// What is tolerated.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
+struct LimitArgs {
+    /// End with success while no more files than this are not ok: a number, or a share such as 0.5%
+    #[arg(long, value_name = "N|P%", default_value = "0")]
+    max_failures: MaxFailures,
+    /// End the run, without publishing anything, once there are more failures than --max-failures
+    #[arg(long)]
+    fail_fast: bool,
+    /// Memory for files and decoded images, such as 512M or 2G
+    #[arg(long, value_name = "SIZE", default_value_t = DEFAULT_MEMORY_BUDGET, value_parser = size)]
+    memory_budget: u64,
+    /// Refuse images of more pixels
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_pixels)]
+    max_pixels: u64,
+    /// Refuse files of more bytes
+    #[arg(long, value_name = "SIZE", default_value_t = Limits::default().max_file_bytes, value_parser = size)]
+    max_file_bytes: u64,
+}
+
+impl ClassifyArgs {
+    /// What the options ask for.
+    pub(super) fn settings(&self) -> Result<Settings> {
+        let LimitArgs {
+            max_failures,
+            fail_fast,
+            memory_budget,
+            max_pixels,
+            max_file_bytes,
+        } = &self.limits;
+        let EarlierArgs {
+            resume,
+            overwrite,
+            previous,
+            by_content,
+        } = &self.earlier;
+        let output = if self.out.as_os_str() == "-" {
+            ensure!(
+                !resume,
+                "--resume needs a file to go on with, not standard output"
+            );
+            Destination::Stdout
+        } else {
+            Destination::File(self.out.clone())
+        };
+        let stop_after_failures = match (fail_fast, max_failures) {
+            (false, _) => None,
+            (true, MaxFailures::Files(files)) => Some(*files),
+            (true, MaxFailures::Percent(_)) => anyhow::bail!(
+                "--fail-fast needs a number in --max-failures: a share is known only at the end"
+            ),
+        };
+        Ok(Settings {
+            format: match (self.output.excel, self.output.format) {
+                (true, _) => Format::Excel,
+                (false, FormatArg::Csv) => Format::Csv,
+                (false, FormatArg::Jsonl) => Format::Jsonl,
+            },
+            top_k: self.top_k,
+            batch_size: self.model.batch_size(),
+            jobs: self.jobs.unwrap_or_else(cores),
+            limits: Limits {
+                max_pixels: *max_pixels,
+                max_file_bytes: *max_file_bytes,
+                ..Limits::default()
+            },
+            memory_budget: *memory_budget,
+            shard: self.files.shard,
+            restart: match (resume, overwrite) {
+                (_, true) => Restart::Anew,
+                (true, false) => Restart::OnlyContinue,
+                (false, false) => Restart::Continue,
+            },
+            previous: previous.clone(),
+            by_content: *by_content,
+            sort_into: self.output.sort_into.clone().map(|folder| SortInto {
+                folder,
+                link: match self.output.link {
+                    LinkArg::Hard => Link::Hard,
+                    LinkArg::Symbolic => Link::Symbolic,
+                    LinkArg::Copy => Link::Copy,
+                },
+            }),
+            stop_after_failures,
+            ..Settings::new(self.inputs()?, output)
+        })
+    }
+
+    fn inputs(&self) -> Result<Inputs> {
+        let FileArgs {
+            files_from,
+            null,
+            relative_to,
+            absolute,
+            shard: _,
+        } = &self.files;
+        let naming = match relative_to {
+            Some(folder) => Naming::RelativeTo(folder.clone()),
+            None if *absolute => Naming::Absolute,
+            None => Naming::AsGiven,
+        };
+        let Some(list) = files_from else {
+            return Inputs::new(&self.paths, naming);
+        };
+        let separator = if *null { 0 } else { b'\n' };
+        let paths = if list.as_os_str() == "-" {
+            read_list(io::stdin().lock(), separator)
+        } else {
+            File::open(list).and_then(|file| read_list(BufReader::new(file), separator))
+        };
+        Inputs::from_list(
+            paths.with_context(|| format!("the list {} cannot be read", list.display()))?,
+            naming,
+        )
+    }
+
+    /// Where the figures go; nowhere where labels go to standard output and no file was named.
+    pub(super) fn report(&self) -> Option<PathBuf> {
+        let beside = || {
+            let mut path = OsString::from(&self.out);
+            path.push(".report.json");
+            PathBuf::from(path)
+        };
+        match &self.output.report {
+            Some(path) => Some(path.clone()),
+            None if self.out.as_os_str() == "-" => None,
+            None => Some(beside()),
+        }
+    }
+
+    /// How many failures are no reason to complain.
+    pub(super) fn max_failures(&self) -> MaxFailures {
+        self.limits.max_failures
+    }
+}
+
+/// How many failures are no reason to complain.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum MaxFailures {
+    /// So many files.
+    Files(u64),
+    /// So many in a hundred.
+    Percent(f64),
+}
+
+impl MaxFailures {
+    /// Whether a run is a success. A folder that could not be read may hide any number of files, so it never is.
+    pub(super) fn allow(self, summary: &Summary) -> bool {
+        let failures = summary.found - summary.with_status(Status::Ok);
+        summary.skipped.unreadable_folders == 0
+            && match self {
+                Self::Files(most) => failures <= most,
+                Self::Percent(most) => failures as f64 * 100.0 <= most * summary.found as f64,
+            }
+    }
+}
+
+impl FromStr for MaxFailures {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = "expected a number of files, or a share such as 0.5%";
+        match text.strip_suffix('%') {
+            None => text.parse().map(Self::Files).map_err(|_| wrong),
+            Some(number) => match number.trim().parse::<f64>() {
+                Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(Self::Percent(percent)),
+                _ => Err(wrong),
+            },
+        }
+    }
+}
+
+/// A number of bytes, with K, M or G behind it for powers of 1024.
+fn size(text: &str) -> Result<u64, String> {
+    let (number, unit) = match text.as_bytes().last() {
+        Some(b'K' | b'k') => (&text[..text.len() - 1], 1 << 10),
+        Some(b'M' | b'm') => (&text[..text.len() - 1], 1 << 20),
+        Some(b'G' | b'g') => (&text[..text.len() - 1], 1 << 30),
+        _ => (text, 1),
+    };
+    match number
+        .trim()
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(unit))
+    {
+        None | Some(0) => Err("expected a size such as 800000000, 512M or 2G".to_owned()),
+        Some(bytes) => Ok(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(size("17"), Ok(17));
+        assert_eq!(size("2k"), Ok(2048));
+        assert_eq!(size("512M"), Ok(512 << 20));
+        assert_eq!(size("2 G"), Ok(2 << 30));
+        for wrong in ["", "M", "1.5G", "-1", "0", "99999999999G", "x"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn failures_are_tolerated_by_number_or_share() {
+        let mut summary = Summary::new(&[]);
+        summary.found = 200;
+        summary.statuses[Status::Ok as usize] = 199;
+        summary.statuses[Status::Corrupt as usize] = 1;
+        let allow =
+            |text: &str, summary: &Summary| text.parse::<MaxFailures>().unwrap().allow(summary);
+        assert!(!allow("0", &summary) && allow("1", &summary));
+        assert!(!allow("0.4%", &summary) && allow("0.5%", &summary));
+        summary.skipped.unreadable_folders = 1;
+        assert!(!allow("100%", &summary));
+        for wrong in ["", "%", "101%", "-1", "1.5", "NaN%"] {
+            assert!(wrong.parse::<MaxFailures>().is_err(), "{wrong}");
+        }
+    }
+}
