@@ -312,7 +312,7 @@ fn options_that_are_out_of_range() {
     nothing to validate:
       error: validation fraction 1: expected a number between 0 and 1
     option of the other network:
-      error: --filters, --dense-units and --batch-norm belong to --network seed
+      error: --filters and --dense-units belong to --network seed
     option of the other optimizer:
       error: --momentum belongs to --optimizer sgd
     options of the wrong type:
