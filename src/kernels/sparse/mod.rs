@@ -4,12 +4,16 @@
 //! at most one value of dY in four is not zero, about one in eight after a rectifier. Instead of writing dY out and convolving
 //! with the zeros, these kernels walk the winners of each output channel: a winner at a pixel adds its gradient times a patch of
 //! X to dW, and its gradient times the filter to a patch of dX. Input channels fill the lanes; a row of a patch is one run of
-//! floats in an image whose pixels hold all their channels next to each other, with zeros around it.
+//! floats in one block of the image, with zeros around it.
+
+mod frame;
+mod winners;
 
 use super::geometry::{Convolution, Pooling};
-use super::pooling::CLOSED;
 use super::simd::{Instructions, Kernel, Simd};
 use super::workers::{Pieces, Workers, with_zeroed_scratch};
+use frame::Frame;
+use winners::{Patches, Winner, Winners};
 
 /// What comes back from a max pooling, in blocked layout: dY of the convolution, but for the zeros.
 #[derive(Clone, Copy)]
@@ -18,7 +22,7 @@ pub struct PooledGradient<'a> {
     pub pooling: &'a Pooling,
     /// Gradient of each window.
     pub gradient: &'a [f32],
-    /// Place of each window's winner, or [`CLOSED`].
+    /// Place of each window's winner, or [`super::CLOSED`].
     pub winners: &'a [u8],
 }
 
@@ -33,204 +37,6 @@ impl PooledGradient<'_> {
         assert!(
             self.gradient.len() == pooling.out_len() && self.winners.len() == pooling.out_len()
         );
-    }
-}
-
-/// One value of dY that is not zero.
-#[derive(Clone, Copy, Default)]
-struct Winner {
-    /// First float of its patch in the framed image.
-    patch: u32,
-    gradient: f32,
-}
-
-/// Some channels of an image with a frame of zeros, `[rows, columns, S]`, so that no patch falls outside: the channels of one
-/// block, or all channels of a plain image. A row of a patch is one run of floats. When it is not a multiple of the vectors, its
-/// last vector reaches into what lies behind, and what is computed there is dropped.
-#[derive(Clone, Copy)]
-struct Frame {
-    sources: usize,
-    columns: usize,
-    rows: usize,
-    before: [usize; 2],
-    /// Vectors in one row of a patch, and floats in a vector.
-    vectors: usize,
-    lanes: usize,
-}
-
-impl Frame {
-    fn new(conv: &Convolution, sources: usize, lanes: usize) -> Self {
-        let axis = |axis: usize| {
-            let reach = (conv.kernel[axis] - 1) * conv.dilations[axis] + 1;
-            let last = (conv.out_size[axis] - 1) * conv.strides[axis] + reach;
-            (conv.padding[axis] + conv.in_size[axis]).max(last)
-        };
-        Self {
-            sources,
-            columns: axis(1),
-            rows: axis(0),
-            before: conv.padding,
-            vectors: (conv.kernel[1] * sources).div_ceil(lanes),
-            lanes,
-        }
-    }
-
-    fn len(&self) -> usize {
-        // More than the pixels, for the last vectors of the last patches.
-        self.rows * self.row_len() + self.vectors * self.lanes
-    }
-
-    fn row_len(&self) -> usize {
-        self.columns * self.sources
-    }
-
-    /// Floats from the patch of one output to that of the next below and to the right.
-    fn patch_steps(&self, conv: &Convolution) -> [usize; 2] {
-        [
-            conv.strides[0] * self.row_len(),
-            conv.strides[1] * self.sources,
-        ]
-    }
-
-    /// Where the vectors of a patch lie, counted from its start.
-    fn offsets(&self, conv: &Convolution) -> Vec<usize> {
-        let row = self.row_len() * conv.dilations[0];
-        (0..conv.kernel[0])
-            .flat_map(|kh| (0..self.vectors).map(move |vector| kh * row + vector * self.lanes))
-            .collect()
-    }
-
-    /// First float of a row of the image.
-    fn row_start(&self, row: usize) -> usize {
-        (row + self.before[0]) * self.row_len() + self.before[1] * self.sources
-    }
-
-    /// Copies one block of one image in, `[H, W, B]`, or a plain image, `[I, H, W]`.
-    fn fill(&self, conv: &Convolution, image: &[f32], framed: &mut [f32]) {
-        let [height, width] = conv.in_size;
-        if self.sources == self.lanes {
-            for (row, source) in image.chunks_exact(width * self.sources).enumerate() {
-                let start = self.row_start(row);
-                framed[start..start + source.len()].copy_from_slice(source);
-            }
-            return;
-        }
-        for (index, source) in image.chunks_exact(width).enumerate() {
-            let (channel, row) = (index / height, index % height);
-            let target = framed[self.row_start(row) + channel..]
-                .iter_mut()
-                .step_by(self.sources);
-            for (target, value) in target.zip(source) {
-                *target = *value;
-            }
-        }
-    }
-
-    /// Copies one block of one image out, `[H, W, B]`.
-    fn take(&self, conv: &Convolution, framed: &[f32], image: &mut [f32]) {
-        for (row, target) in image
-            .chunks_exact_mut(conv.in_size[1] * self.sources)
-            .enumerate()
-        {
-            let start = self.row_start(row);
-            target.copy_from_slice(&framed[start..start + target.len()]);
-        }
-    }
-}
-
-/// Where the patch of each window's winner begins, as a sum of two table look-ups.
-struct Patches {
-    /// For the first place of each window.
-    windows: Vec<u32>,
-    /// For the place of the winner within the window. That of [`CLOSED`] is never used.
-    places: [u32; 256],
-}
-
-impl Patches {
-    fn new(conv: &Convolution, pooling: &Pooling, frame: &Frame) -> Self {
-        assert!(u32::try_from(frame.len()).is_ok());
-        let [down, right] = frame.patch_steps(conv);
-        let [_, columns] = pooling.out_size;
-        // The windows begin inside the image: they have no padding.
-        assert!(pooling.padding == [0, 0]);
-        let window = |window: usize| {
-            let (ph, pw) = (window / columns, window % columns);
-            (ph * pooling.strides[0] * down + pw * pooling.strides[1] * right) as u32
-        };
-        let mut places = [0; 256];
-        for (place, start) in places
-            .iter_mut()
-            .enumerate()
-            .take(pooling.window[0] * pooling.window[1])
-        {
-            let (kh, kw) = (place / pooling.window[1], place % pooling.window[1]);
-            *start = (kh * down + kw * right) as u32;
-        }
-        Self {
-            windows: (0..pooling.out_pixels()).map(window).collect(),
-            places,
-        }
-    }
-}
-
-/// The winners of each output channel of one block of one image.
-struct Winners {
-    /// `[B, windows + 1]`, of which the first `counts` of each channel are set. A closed window is written behind the last winner
-    /// and not counted, so that collecting has no branches to guess.
-    entries: Vec<Winner>,
-    counts: [usize; 16],
-    windows: usize,
-}
-
-impl Winners {
-    fn new(pooling: &Pooling, block: usize) -> Self {
-        let windows = pooling.out_pixels();
-        Self {
-            entries: vec![Winner::default(); block * (windows + 1)],
-            counts: [0; 16],
-            windows,
-        }
-    }
-
-    /// Collects those of `plane`, which counts the blocks of all images.
-    #[inline(always)]
-    fn collect(
-        &mut self,
-        pooled: &PooledGradient<'_>,
-        block: usize,
-        plane: usize,
-        patches: &Patches,
-    ) {
-        let mut counts = [0; 16];
-        let row = self.windows + 1;
-        let range = plane * self.windows * block..(plane + 1) * self.windows * block;
-        let (gradient, winners) = (&pooled.gradient[range.clone()], &pooled.winners[range]);
-        assert!(
-            block <= 16
-                && gradient.len() == self.windows * block
-                && winners.len() == self.windows * block
-        );
-        assert!(self.entries.len() == block * row && patches.windows.len() == self.windows);
-        for (window, &start) in patches.windows.iter().enumerate() {
-            for lane in 0..block {
-                // SAFETY: `lane < block` and `window < windows`, and the lengths were checked; a count grows by at most one per
-                // window, so it is at most `windows`, the last place of its row.
-                unsafe {
-                    let winner = *winners.get_unchecked(window * block + lane);
-                    let gradient = *gradient.get_unchecked(window * block + lane);
-                    let patch = start + *patches.places.get_unchecked(usize::from(winner));
-                    let count = counts.get_unchecked_mut(lane);
-                    *self.entries.get_unchecked_mut(lane * row + *count) =
-                        Winner { patch, gradient };
-                    *count += usize::from(winner != CLOSED);
-                }
-            }
-        }
-        self.counts = counts;
-    }
-
-    fn of(&self, lane: usize) -> &[Winner] {
-        &self.entries[lane * (self.windows + 1)..][..self.counts[lane]]
     }
 }
 
