@@ -2,8 +2,6 @@
 //!
 //! Networks are compared at inputs that are no ties: a rounding that flips one rectifier or maximum would be seen.
 
-use std::io::Write as _;
-
 use catalog::artifacts::{self, Optimizer, OptimizerOptions};
 use catalog::autodiff::differentiate;
 use catalog::graph::{
@@ -23,12 +21,13 @@ use rand_chacha::ChaCha8Rng as Random;
 use crate::runtime;
 
 /// The blocked formulation of this machine. Where it has none, the program says why and the tests here have nothing to compare.
+#[expect(clippy::print_stderr)]
 fn blocked(graph: &Graph) -> Option<Formulation> {
     let environment = &runtime::training().environment;
     match choose(FormulationChoice::Blocked, graph, environment) {
         Ok(chosen) => Some(chosen.formulation),
         Err(error) if !cfg!(target_arch = "x86_64") => {
-            writeln!(std::io::stderr(), "skipped: {error:#}").unwrap();
+            eprintln!("skipped: {error:#}");
             None
         }
         Err(error) => panic!("{error:#}"),

@@ -100,7 +100,7 @@ impl Blocked<'_, '_, '_> {
             }
             Step::Spread => self.spread(node),
             Step::ChannelSum => self.channel_sum(node),
-            Step::NesterovStep => self.nesterov_step(node),
+            Step::Nesterov => self.nesterov_step(node),
         }
     }
 

@@ -59,7 +59,7 @@ pub(super) enum Step {
     /// Sum of each channel over images and pixels.
     ChannelSum,
     /// Step of the optimizer, in one pass.
-    NesterovStep,
+    Nesterov,
 }
 
 /// An open or closed rectifier, read off its output.
@@ -258,7 +258,7 @@ impl<'g> Plan<'g> {
             {
                 Step::Elementwise
             }
-            Op::NesterovStep { .. } => Step::NesterovStep,
+            Op::NesterovStep { .. } => Step::Nesterov,
             _ => Step::Portable,
         };
         self.is_blocked[node.outputs[0].index()] = match step {
@@ -267,7 +267,7 @@ impl<'g> Plan<'g> {
             | Step::ConvWeightGrad
             | Step::GlobalAveragePool
             | Step::ChannelSum
-            | Step::NesterovStep => false,
+            | Step::Nesterov => false,
             Step::Elementwise
             | Step::Conv { .. }
             | Step::ConvInputGrad
