@@ -31,9 +31,9 @@ def main():
     arguments = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
     print(f"{datetime.date.today()}, {processor()}, {cores} cores; batch {arguments.batch}, {arguments.rounds} runs of "
-          f"{arguments.steps} steps in turn, medians of all\n")
-    print("| network | variant | ms a step | images/s | speed, PyTorch channels_last = 1 | CPU seconds a step |")
-    print("|---|---|---:|---:|---:|---:|")
+          f"{arguments.steps} steps in turn, median and range of the runs' medians; load average {os.getloadavg()[0]:.1f} at the start\n")
+    print("| network | variant | ms a step | range | images/s | speed, PyTorch channels_last = 1 | CPU seconds a step |")
+    print("|---|---|---:|---:|---:|---:|---:|")
     for network in arguments.networks:
         table(network, arguments)
 
@@ -69,9 +69,12 @@ def table(network, arguments):
         if not results:
             continue
         title = f"catalog: {results[0]['formulation']}" if variant in OURS else f"PyTorch {results[0]['torch']}, {PYTORCH[variant]}"
+        if results[0]["steps"] < arguments.steps:
+            title += f", in software, 1 run of {results[0]['steps']} steps"
         milliseconds = median(variant, "median_ms")
+        runs = [result["median_ms"] for result in results]
         speed = f"{yardstick / milliseconds:.2f}" if yardstick else "–"
-        print(f"| {network} | {title} | {milliseconds:.1f} | {arguments.batch / milliseconds * 1e3:,.0f} | {speed} | "
+        print(f"| {network} | {title} | {milliseconds:.1f} | {min(runs):.1f}–{max(runs):.1f} | {arguments.batch / milliseconds * 1e3:,.0f} | {speed} | "
               f"{median(variant, 'cpu_seconds_per_step'):.3f} |", flush=True)
 
 
