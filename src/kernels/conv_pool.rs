@@ -114,14 +114,9 @@ struct Frame {
 
 impl Frame {
     fn new(conv: &Convolution) -> Self {
-        let side = |axis: usize| {
-            let reach = (conv.kernel[axis] - 1) * conv.dilations[axis] + 1;
-            let used = (conv.out_size[axis] - 1) * conv.strides[axis] + reach;
-            used.max(conv.padding[axis] + conv.in_size[axis])
-        };
         Self {
-            rows: side(0),
-            columns: side(1),
+            rows: conv.framed_size(0),
+            columns: conv.framed_size(1),
         }
     }
 

@@ -158,12 +158,7 @@ struct Frame {
 
 impl Frame {
     fn new(conv: &Convolution, sources: usize, plain: bool) -> Self {
-        let side = |axis: usize| {
-            let reach = (conv.kernel[axis] - 1) * conv.dilations[axis] + 1;
-            let used = (conv.out_size[axis] - 1) * conv.strides[axis] + reach;
-            used.max(conv.padding[axis] + conv.in_size[axis])
-        };
-        let (rows, columns) = (side(0), side(1));
+        let (rows, columns) = (conv.framed_size(0), conv.framed_size(1));
         let (pixel, source) = if plain {
             (1, rows * columns)
         } else {

@@ -75,6 +75,14 @@ impl Convolution {
         output * self.strides[axis] + tap * self.dilations[axis] - self.padding[axis]
     }
 
+    /// Pixels along `axis` of a frame of zeros around the image, counted from where the padding begins, in which every tap of every
+    /// output falls inside.
+    pub(super) fn framed_size(&self, axis: usize) -> usize {
+        let reach = (self.kernel[axis] - 1) * self.dilations[axis] + 1;
+        let used = (self.out_size[axis] - 1) * self.strides[axis] + reach;
+        used.max(self.padding[axis] + self.in_size[axis])
+    }
+
     /// Whether the sizes fit together: what the inner loops rely on.
     pub(super) fn is_consistent(&self) -> bool {
         let axis = |axis: usize| {

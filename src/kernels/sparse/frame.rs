@@ -18,15 +18,10 @@ pub(super) struct Frame {
 
 impl Frame {
     pub(super) fn new(conv: &Convolution, sources: usize, lanes: usize) -> Self {
-        let axis = |axis: usize| {
-            let reach = (conv.kernel[axis] - 1) * conv.dilations[axis] + 1;
-            let last = (conv.out_size[axis] - 1) * conv.strides[axis] + reach;
-            (conv.padding[axis] + conv.in_size[axis]).max(last)
-        };
         Self {
             sources,
-            columns: axis(1),
-            rows: axis(0),
+            columns: conv.framed_size(1),
+            rows: conv.framed_size(0),
             before: conv.padding,
             vectors: (conv.kernel[1] * sources).div_ceil(lanes),
             lanes,
