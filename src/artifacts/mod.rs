@@ -17,7 +17,7 @@ use prost::Message;
 
 use crate::autodiff::differentiate;
 use crate::graph::{ElementType, Graph, Op, Shape, TensorType, ValueId};
-use crate::lowering::{self, Formulation, Mode, Parameters, Targets};
+use crate::lowering::{self, Formulation, Mode, Parameters, Targets, WeightStorage};
 use crate::network::Network;
 
 pub use initial::initial_values;
@@ -198,7 +198,8 @@ fn with_metrics(
 }
 
 /// The model that serves: normalisation, network, `logits` and `probabilities = softmax(logits / temperature)`, with the
-/// parameters inside. `values` holds one slice per parameter of the network's graph, in its order.
+/// parameters inside. `values` holds one slice per parameter of the network's graph, in its order; weights that `storage` cannot
+/// hold are rounded.
 ///
 /// # Errors
 /// When a parameter is missing.
@@ -206,6 +207,7 @@ pub fn serving_model(
     network: &Network,
     values: &[Vec<f32>],
     temperature: f32,
+    storage: WeightStorage,
 ) -> Result<ModelProto> {
     let mut graph = network.graph.clone();
     let probabilities = graph.scoped("serve", |graph| {
@@ -228,7 +230,7 @@ pub fn serving_model(
         Mode::Inference,
         Formulation::Portable,
         &targets,
-        Parameters::Constants(values),
+        Parameters::Constants { values, storage },
     )
     .context("the serving graph")?;
     Ok(lowering::model(proto))

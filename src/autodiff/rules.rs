@@ -203,6 +203,7 @@ pub(super) fn input_gradients(
             behind[axis] = fixed(dims[axis])? - end;
             only(graph.pad(dy, &before, &behind)?)
         }
+        &Op::Reverse { axis } => only(graph.reverse(dy, axis)?),
         // dX = the inner part of dY.
         Op::Pad { before, behind } => {
             let mut inner = dy;

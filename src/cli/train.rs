@@ -1,6 +1,8 @@
 //! `catalog train`: from a data set to a model file.
 
+mod exported;
 mod network;
+mod run_control;
 
 use std::fs;
 use std::io::Write;
@@ -15,11 +17,12 @@ use pipeline::atomic_file;
 use crate::artifacts::Optimizer;
 use crate::dataset::{self, Purpose, Source};
 use crate::runtime::{self, Need};
-use crate::training::augment::AugmentSettings;
+use crate::training::augment::{AugmentSettings, MixSettings};
 use crate::training::events::Event;
 use crate::training::export::{Exported, export};
 use crate::training::formulation::FormulationChoice;
 use crate::training::options::TrainOptions;
+use crate::training::preset::Preset;
 use crate::training::progress::Renderer;
 use crate::training::run::{Ending, Trained, train};
 use crate::training::schedule::Schedule;
@@ -27,7 +30,9 @@ use crate::training::schedule::Schedule;
 use super::GlobalArgs;
 use super::dataset::{ShapeArgs, load_settings, warn_of_skipped};
 use super::signals::Stop;
+use exported::ExportedArgs;
 use network::NetworkArgs;
+use run_control::{Beginning, RunArgs};
 
 /// Name of the model file in the output folder.
 const MODEL_FILE: &str = "model.onnx";
@@ -41,6 +46,7 @@ const STOPPING: &str =
     after_help = "Examples:\n  catalog train fashion-mnist --out models/fashion\n  \
     catalog train photos --out models/shop --size 64 --epochs 30\n  \
     catalog train fashion-mnist --out models/study --network seed --optimizer adamw --epochs 10\n\n\
+    The presets, measured on Fashion-MNIST and two cores, are described in docs/training.md.\n\n\
     The folder gets model.onnx, history.csv and options.json; --config takes the latter back."
 )]
 pub struct TrainArgs {
@@ -50,8 +56,11 @@ pub struct TrainArgs {
     /// Folder for the model and its records
     #[arg(short, long, value_name = "DIR")]
     out: PathBuf,
-    /// Start from the options in this file; other options change them
-    #[arg(long, value_name = "FILE.json")]
+    /// Start from these options; other options change them
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    preset: PresetName,
+    /// Start from the options in this file instead
+    #[arg(long, value_name = "FILE.json", conflicts_with = "preset")]
     config: Option<PathBuf>,
     #[command(flatten)]
     shape: ShapeArgs,
@@ -61,12 +70,26 @@ pub struct TrainArgs {
     fit: FitArgs,
     #[command(flatten)]
     augment: AugmentArgs,
+    #[command(flatten)]
+    exported: ExportedArgs,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum PresetName {
+    /// A small network and few epochs, for trying things
+    Quick,
+    /// A larger network, mirror averaging and random erasing
+    Default,
+    /// The same network, for many epochs
+    Best,
 }
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Fit")]
 struct FitArgs {
-    /// Passes over the training images [default: 12]
+    /// Passes over the training images [default: that of the preset]
     #[arg(short, long, value_name = "N")]
     epochs: Option<usize>,
     /// Images per step [default: 128]
@@ -93,10 +116,10 @@ struct FitArgs {
     /// Largest norm of all gradients together [default: no limit]
     #[arg(long, value_name = "NORM")]
     clip_norm: Option<f32>,
-    /// Share of each target spread over all classes [default: 0.05]
+    /// Share of each target spread over all classes [default: that of the preset]
     #[arg(long, value_name = "SHARE")]
     label_smoothing: Option<f32>,
-    /// Share of the training images held out for validation, where the data has no validation part [default: 0.2]
+    /// Share of the training images held out for validation, where the data has no validation part [default: that of the preset]
     #[arg(long, value_name = "SHARE")]
     validation_fraction: Option<f64>,
     /// Seed of everything random; the same one gives the same model on the same machine [default: 1]
@@ -147,7 +170,7 @@ struct AugmentArgs {
     /// Turn by up to so many degrees [default: 0]
     #[arg(long, value_name = "DEGREES")]
     rotation: Option<f32>,
-    /// Shift by up to this share of the side, along both axes [default: 0.036]
+    /// Shift by up to this share of the side, along both axes [default: that of the preset]
     #[arg(long, value_name = "SHARE")]
     shift: Option<f32>,
     /// Shear by up to so many degrees [default: 0]
@@ -162,9 +185,15 @@ struct AugmentArgs {
     /// Probability of a vertical flip [default: 0]
     #[arg(long, value_name = "PROBABILITY")]
     vertical_flip: Option<f32>,
-    /// Probability of random erasing [default: 0]
+    /// Probability of random erasing [default: that of the preset]
     #[arg(long, value_name = "PROBABILITY")]
     erasing: Option<f32>,
+    /// Blend pairs of images with a share from Beta(α, α) [default: 0, not at all]
+    #[arg(long, value_name = "α")]
+    mixup: Option<f32>,
+    /// Exchange a rectangle between pairs of images, with a share from Beta(α, α) [default: 0, not at all]
+    #[arg(long, value_name = "α")]
+    cutmix: Option<f32>,
 }
 
 pub(super) fn run(args: &TrainArgs, global: &GlobalArgs) -> Result<ExitCode> {
@@ -173,6 +202,10 @@ pub(super) fn run(args: &TrainArgs, global: &GlobalArgs) -> Result<ExitCode> {
     let source = Source::detect(&args.data)?;
     fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
+    let checkpoints = match args.run.begin(&args.out)? {
+        Beginning::Run(checkpoints) => checkpoints,
+        Beginning::Finished => return Ok(ExitCode::SUCCESS),
+    };
     let runtime = runtime::load(&global.runtime_settings()?, Need::Training)?;
     let settings = load_settings(&args.shape, Purpose::Training, global)?;
     let dataset = dataset::load(&source, &settings)?
@@ -189,6 +222,7 @@ pub(super) fn run(args: &TrainArgs, global: &GlobalArgs) -> Result<ExitCode> {
         &dataset,
         &options,
         &runtime.environment,
+        Some(&checkpoints),
         stop.flag(),
         &mut |event| {
             if stop.is_asked() && !mem::replace(&mut told, true) {
@@ -205,6 +239,10 @@ pub(super) fn run(args: &TrainArgs, global: &GlobalArgs) -> Result<ExitCode> {
         &runtime.version,
     )?;
     save(&args.out, &trained, &exported)?;
+    // What was stopped can be continued.
+    if trained.ending != Ending::Stopped {
+        run_control::remove(&checkpoints)?;
+    }
     tracing::info!(
         "exported {}: {:.2} MB, logits within {:.1e} of the training session's on {} held-out images",
         args.out.join(MODEL_FILE).display(),
@@ -239,7 +277,11 @@ impl TrainArgs {
     /// The configuration file or the defaults, changed by the other options.
     fn options(&self) -> Result<TrainOptions> {
         let mut options = match &self.config {
-            None => TrainOptions::default(),
+            None => match self.preset {
+                PresetName::Quick => Preset::Quick.options(),
+                PresetName::Default => Preset::Default.options(),
+                PresetName::Best => Preset::Best.options(),
+            },
             Some(path) => {
                 let text = fs::read_to_string(path)
                     .with_context(|| format!("cannot read {}", path.display()))?;
@@ -250,7 +292,9 @@ impl TrainArgs {
         };
         self.network.apply(&mut options.architecture)?;
         self.fit.apply(&mut options)?;
-        self.augment.apply(&mut options.augment);
+        self.augment.apply(&mut options);
+        self.exported.apply(&mut options);
+        self.run.apply(&mut options);
         Ok(options)
     }
 }
@@ -349,10 +393,14 @@ fn with_peak(schedule: Schedule, rate: f32) -> Schedule {
 }
 
 impl AugmentArgs {
-    fn apply(&self, augment: &mut AugmentSettings) {
+    fn apply(&self, options: &mut TrainOptions) {
         if self.no_augment {
-            *augment = AugmentSettings::none();
+            options.augment = AugmentSettings::none();
+            options.mixing = MixSettings::default();
         }
+        set(&mut options.mixing.mixup_alpha, &self.mixup);
+        set(&mut options.mixing.cutmix_alpha, &self.cutmix);
+        let augment = &mut options.augment;
         set(&mut augment.rotation_degrees, &self.rotation);
         set(&mut augment.shift_x, &self.shift);
         set(&mut augment.shift_y, &self.shift);

@@ -202,6 +202,11 @@ impl Graph {
         self.first(op, &[x])
     }
 
+    /// Runs through an axis from its end to its beginning.
+    pub fn reverse(&mut self, x: ValueId, axis: usize) -> Result {
+        self.first(Op::Reverse { axis }, &[x])
+    }
+
     /// Surrounds the value with zeros.
     pub fn pad(&mut self, x: ValueId, before: &[usize], behind: &[usize]) -> Result {
         let op = Op::Pad {
@@ -218,13 +223,17 @@ impl Graph {
 
     /// `[N, …]` to `[N, rest]`.
     pub fn flatten(&mut self, x: ValueId) -> Result {
-        let rest = self.shape(x).dims()[1..]
+        let (first, rest) = match self.shape(x).dims() {
+            [first, rest @ ..] => (*first, rest),
+            [] => (Dim::Fixed(1), [].as_slice()),
+        };
+        let rest = rest
             .iter()
             .map(|dim| match dim {
                 Dim::Fixed(size) | Dim::Batch(size) => *size,
             })
             .product();
-        self.reshape(x, Shape::batch(&[rest]))
+        self.reshape(x, Shape::new(vec![first, Dim::Fixed(rest)]))
     }
 
     /// Permutes the axes.

@@ -91,6 +91,13 @@ pub(super) fn infer(op: &Op, inputs: &[&TensorType]) -> Result<Vec<TensorType>, 
             }
             one(TensorType::new(x.element, Shape::new(dims)))
         }
+        Op::Reverse { axis } => {
+            let [x] = exactly(inputs)?;
+            match x.shape.dims().get(*axis) {
+                Some(Dim::Fixed(_)) => one(x.clone()),
+                _ => Err(format!("cannot reverse axis {axis}")),
+            }
+        }
         Op::Pad { before, behind } => {
             let [x] = floats(inputs)?;
             let mut dims = x.shape.dims().to_vec();
@@ -456,6 +463,7 @@ fn concat(axis: usize, inputs: &[&TensorType]) -> Result<TensorType, Problem> {
             && (0..dims.len()).all(|other| other == axis || ty.shape.dims()[other] == dims[other]);
         match (dims.get_mut(axis), ty.shape.dims().get(axis)) {
             (Some(Dim::Fixed(sum)), Some(Dim::Fixed(size))) if fits => *sum += size,
+            (Some(Dim::Batch(sum)), Some(Dim::Batch(times))) if fits => *sum += times,
             _ => return Err(format!("cannot be joined along axis {axis}")),
         }
     }

@@ -89,6 +89,11 @@ pub enum Op {
         /// One past the last index.
         end: usize,
     },
+    /// Runs through an axis from its end to its beginning.
+    Reverse {
+        /// The axis.
+        axis: usize,
+    },
     /// Surrounds the value with zeros: per axis, how many before and behind.
     Pad {
         /// Zeros before, per axis.
@@ -281,6 +286,7 @@ impl Op {
             Self::Dropout { .. } => "dropout",
             Self::Concat { .. } => "concat",
             Self::Slice { .. } => "slice",
+            Self::Reverse { .. } => "reverse",
             Self::Pad { .. } => "pad",
             Self::Reshape { .. } => "reshape",
             Self::Transpose { .. } => "transpose",

@@ -90,7 +90,7 @@ impl fmt::Display for Attributes<'_> {
             Op::Dropout { ratio } | Op::DropoutGrad { ratio } => {
                 write!(formatter, " ratio={ratio:?}")
             }
-            Op::Concat { axis } => write!(formatter, " axis={axis}"),
+            Op::Concat { axis } | Op::Reverse { axis } => write!(formatter, " axis={axis}"),
             Op::Slice { axis, start, end } => {
                 write!(formatter, " axis={axis} range={start}..{end}")
             }

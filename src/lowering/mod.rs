@@ -10,12 +10,15 @@ mod emitter;
 mod portable;
 mod recipes;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use half::f16;
 use pipeline::onnx::{
-    GraphProto, ModelProto, OperatorSetIdProto, TensorProto, TensorTypeProto, TypeProto, TypeValue,
+    GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorTypeProto, TypeProto,
+    TypeValue, data_type as onnx_type,
 };
+use serde::{Deserialize, Serialize};
 
-use crate::graph::{Dim, ElementType, Graph, Node, Op, Origin, TensorType, ValueId};
+use crate::graph::{Dim, ElementType, Graph, Node, Op, Origin, Role, TensorType, ValueId};
 
 use emitter::Emitter;
 pub(crate) use emitter::{NCHWC as BLOCKED_DOMAIN, value_info};
@@ -75,8 +78,51 @@ pub struct Targets {
 pub enum Parameters<'a> {
     /// Graph inputs, all of them in the order of the description, used or not: what the training API wants.
     Inputs,
-    /// Constants in the file, as many as are used; one slice of elements for each parameter, in the order of the description.
-    Constants(&'a [Vec<f32>]),
+    /// Constants in the file, as many as are used.
+    Constants {
+        /// One slice of elements for each parameter, in the order of the description.
+        values: &'a [Vec<f32>],
+        /// How the weights are held.
+        storage: WeightStorage,
+    },
+}
+
+/// How the weights of convolutions and dense layers are held in a file. Biases, normalisations and statistics are float32 always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WeightStorage {
+    /// As they were trained.
+    #[default]
+    Float32,
+    /// Rounded to half floats, which halves the file. They are widened when the file is loaded; computation stays float32.
+    Float16,
+}
+
+impl WeightStorage {
+    /// The values that a file gives back for `values`, which hold one slice for each of the graph's first parameters.
+    ///
+    /// # Errors
+    /// When a weight is too large for the storage.
+    pub fn stored(self, graph: &Graph, mut values: Vec<Vec<f32>>) -> Result<Vec<Vec<f32>>> {
+        if self == Self::Float32 {
+            return Ok(values);
+        }
+        for ((_, value, parameter), data) in graph.parameters().zip(&mut values) {
+            if parameter.role != Role::Weight {
+                continue;
+            }
+            for weight in data {
+                let rounded = f16::from_f32(*weight).to_f32();
+                ensure!(
+                    rounded.is_finite(),
+                    "a weight of {} is {weight}, beyond the range of float16; keep float32",
+                    value.name
+                );
+                *weight = rounded;
+            }
+        }
+        Ok(values)
+    }
 }
 
 /// Emits the part of `graph` that `targets` need.
@@ -122,11 +168,11 @@ pub fn lower(
             proto.input.push(value_info(&value.name, &value.ty));
         }
     }
-    for (index, (id, value, _)) in graph.parameters().enumerate() {
+    for (index, (id, value, parameter)) in graph.parameters().enumerate() {
         match parameters {
             Parameters::Inputs => proto.input.push(value_info(&value.name, &value.ty)),
-            Parameters::Constants(constants) if needed[id.index()] => {
-                let data = constants
+            Parameters::Constants { values, storage } if needed[id.index()] => {
+                let data = values
                     .get(index)
                     .filter(|data| Some(data.len()) == value.ty.shape.fixed_len())
                     .with_context(|| {
@@ -135,18 +181,25 @@ pub fn lower(
                             graph.describe(id)
                         )
                     })?;
-                proto
-                    .initializer
-                    .push(parameter_tensor(&value.name, &value.ty, data));
+                match storage {
+                    WeightStorage::Float16 if parameter.role == Role::Weight => {
+                        let (tensor, widening) = half_parameter(&value.name, &value.ty, data);
+                        proto.initializer.push(tensor);
+                        proto.node.push(widening);
+                    }
+                    WeightStorage::Float16 | WeightStorage::Float32 => proto
+                        .initializer
+                        .push(parameter_tensor(&value.name, &value.ty, data)),
+                }
             }
-            Parameters::Constants(_) => {}
+            Parameters::Constants { .. } => {}
         }
     }
     for (output, id) in &targets.outputs {
         proto.output.push(value_info(output, &graph.value(*id).ty));
     }
     let (nodes, initializers, value_infos) = emitter.finish();
-    proto.node = nodes;
+    proto.node.extend(nodes);
     proto.initializer.extend(initializers);
     proto.value_info = value_infos;
     proto
@@ -196,16 +249,45 @@ fn needed_values(graph: &Graph, roots: impl Iterator<Item = ValueId>) -> Vec<boo
 }
 
 fn parameter_tensor(name: &str, ty: &TensorType, data: &[f32]) -> TensorProto {
-    let dims = ty.shape.dims().iter().map(|dim| match dim {
-        Dim::Fixed(size) | Dim::Batch(size) => *size as i64,
-    });
     TensorProto {
-        dims: dims.collect(),
+        dims: dims(ty),
         data_type: Some(emitter::data_type(ElementType::F32)),
         name: Some(name.to_owned()),
         raw_data: Some(data.iter().flat_map(|value| value.to_le_bytes()).collect()),
         ..TensorProto::default()
     }
+}
+
+/// A parameter as half floats, and the node that widens them; ONNX Runtime does that once, when it loads the file.
+fn half_parameter(name: &str, ty: &TensorType, data: &[f32]) -> (TensorProto, NodeProto) {
+    let half = format!("{name}/float16");
+    let tensor = TensorProto {
+        dims: dims(ty),
+        data_type: Some(onnx_type::FLOAT16),
+        name: Some(half.clone()),
+        raw_data: Some(
+            data.iter()
+                .flat_map(|&value| f16::from_f32(value).to_le_bytes())
+                .collect(),
+        ),
+        ..TensorProto::default()
+    };
+    let widening = NodeProto {
+        input: vec![half],
+        output: vec![name.to_owned()],
+        name: Some(format!("{name}/widened")),
+        op_type: Some("Cast".to_owned()),
+        attribute: vec![emitter::int("to", onnx_type::FLOAT.into())],
+        ..NodeProto::default()
+    };
+    (tensor, widening)
+}
+
+fn dims(ty: &TensorType) -> Vec<i64> {
+    let dims = ty.shape.dims().iter().map(|dim| match dim {
+        Dim::Fixed(size) | Dim::Batch(size) => *size as i64,
+    });
+    dims.collect()
 }
 
 /// A float tensor of any shape: what the members of a sequence are declared as.
@@ -252,6 +334,13 @@ mod tests {
         )
     }
 
+    fn constants(values: &[Vec<f32>]) -> Parameters<'_> {
+        Parameters::Constants {
+            values,
+            storage: WeightStorage::Float32,
+        }
+    }
+
     #[test]
     fn only_what_the_outputs_need_is_emitted() {
         let proto = lowered(Parameters::Inputs).unwrap();
@@ -267,7 +356,7 @@ mod tests {
 
     #[test]
     fn constants_replace_the_parameters_that_are_used() {
-        let proto = lowered(Parameters::Constants(&[vec![1.0, -1.0], vec![0.0; 3]])).unwrap();
+        let proto = lowered(constants(&[vec![1.0, -1.0], vec![0.0; 3]])).unwrap();
         let inputs: Vec<&str> = proto.input.iter().map(|input| input.name()).collect();
         assert_eq!(inputs, ["x"]);
         let bias = proto
@@ -287,9 +376,7 @@ mod tests {
                 .all(|tensor| tensor.name() != "idle")
         );
 
-        let error = lowered(Parameters::Constants(&[vec![1.0]]))
-            .unwrap_err()
-            .to_string();
+        let error = lowered(constants(&[vec![1.0]])).unwrap_err().to_string();
         assert_eq!(
             error,
             "no values of the right number for parameter bias: f32[2]"

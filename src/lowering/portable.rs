@@ -113,6 +113,19 @@ pub(super) fn emit(emitter: &mut Emitter<'_>, node: &Node) {
             }
             emitter.node((STANDARD, "Slice"), name, operands, outputs, vec![]);
         }
+        Op::Reverse { axis } => {
+            // From the last index down to before the first, which no index but the smallest integer can say.
+            let mut operands = inputs;
+            for (suffix, index) in [
+                ("start", -1),
+                ("end", i64::MIN),
+                ("axis", *axis as i64),
+                ("step", -1),
+            ] {
+                operands.push(emitter.constant(name, suffix, &Tensor::i64s(vec![index])));
+            }
+            emitter.node((STANDARD, "Slice"), name, operands, outputs, vec![]);
+        }
         Op::Pad { before, behind } => {
             let pads = before
                 .iter()

@@ -2,6 +2,9 @@
 
 use crate::graph::{BatchNorm, Conv2d, Dim, Graph, Initializer, Pool2d, Role, ShapeError, ValueId};
 
+/// Images whose shorter side is longer than this are halved in the stem until it is not.
+const LARGEST_STAGE_SIDE: usize = 40;
+
 /// Size of a fixed axis; 0 for one that depends on the batch.
 pub(super) fn size(graph: &Graph, x: ValueId, axis: usize) -> usize {
     match graph.shape(x).dims().get(axis) {
@@ -25,26 +28,58 @@ pub(super) fn conv(
     })
 }
 
-/// 3×3 convolution with batch normalisation, or with a bias in its place.
-pub(super) fn conv_norm_or_bias(
+/// Convolutions with stride 2, until an image is no larger than the networks are shaped for.
+pub(super) fn halve_large(
     graph: &mut Graph,
     x: ValueId,
     filters: usize,
+) -> Result<ValueId, ShapeError> {
+    let mut x = x;
+    while size(graph, x, 2).min(size(graph, x, 3)) > LARGEST_STAGE_SIDE {
+        x = graph.scoped("halve", |graph| conv_norm_relu(graph, x, filters, 2))?;
+    }
+    Ok(x)
+}
+
+/// 3×3 convolution, batch normalisation, rectifier.
+pub(super) fn conv_norm_relu(
+    graph: &mut Graph,
+    x: ValueId,
+    filters: usize,
+    stride: usize,
+) -> Result<ValueId, ShapeError> {
+    let convolved = conv(graph, x, filters, 3, stride)?;
+    let normalised = batch_norm(graph, convolved)?;
+    graph.relu(normalised)
+}
+
+/// 3×3 convolution, 2×2 max pooling if `pools`, and batch normalisation, or the convolution's bias in its place.
+///
+/// The pooling goes before the normalisation, which then sees a quarter of the values (Jordan, "94% on CIFAR-10 in 3.29 seconds on
+/// a single GPU", 2024, has the same order). Both go before the rectifier, whose gradient sees as few.
+pub(super) fn conv_pool_norm(
+    graph: &mut Graph,
+    x: ValueId,
+    filters: usize,
+    pools: bool,
     normalised: bool,
 ) -> Result<ValueId, ShapeError> {
+    let convolved = match normalised {
+        true => conv(graph, x, filters, 3, 1)?,
+        false => conv_with_bias(graph, x, filters, 3)?,
+    };
+    let pooled = match pools {
+        true => max_pool_if_it_fits(graph, convolved)?,
+        false => convolved,
+    };
     match normalised {
-        true => {
-            let convolved = conv(graph, x, filters, 3, 1)?;
-            batch_norm(graph, convolved)
-        }
-        false => conv_with_bias(graph, x, filters, 3),
+        true => batch_norm(graph, pooled),
+        false => Ok(pooled),
     }
 }
 
 /// 2×2 max pooling, or nothing where the image is too small for it.
-///
-/// It goes before the rectifier: the two commute, and in this order the rectifier and its gradient see a quarter of the values.
-pub(super) fn max_pool_if_it_fits(graph: &mut Graph, x: ValueId) -> Result<ValueId, ShapeError> {
+fn max_pool_if_it_fits(graph: &mut Graph, x: ValueId) -> Result<ValueId, ShapeError> {
     match size(graph, x, 2) >= 2 && size(graph, x, 3) >= 2 {
         true => graph.max_pool(x, Pool2d::square(2)),
         false => Ok(x),

@@ -10,7 +10,7 @@ mod vgg;
 
 use serde::{Deserialize, Serialize};
 
-use crate::graph::{ElementType, Graph, Shape, ShapeError, Tensor, TensorType, ValueId};
+use crate::graph::{Axes, Dim, ElementType, Graph, Shape, ShapeError, Tensor, TensorType, ValueId};
 
 pub use resnet::ResnetOptions;
 pub use seed::SeedOptions;
@@ -73,12 +73,7 @@ pub fn build(architecture: &Architecture, task: &Task) -> Result<Network, ShapeE
     let mut graph = Graph::new();
     let shape = Shape::batch(&[task.height, task.width, task.channels]);
     let images = graph.input(IMAGES, TensorType::new(ElementType::U8, shape));
-    let normalised = graph.scoped("normalise", |graph| normalise(graph, images, task))?;
-    let logits = match architecture {
-        Architecture::Seed(options) => seed::build(&mut graph, normalised, task, options)?,
-        Architecture::Resnet(options) => resnet::build(&mut graph, normalised, task, options)?,
-        Architecture::Vgg(options) => vgg::build(&mut graph, normalised, task, options)?,
-    };
+    let logits = logits(&mut graph, images, architecture, task)?;
     Ok(Network {
         graph,
         images,
@@ -86,12 +81,61 @@ pub fn build(architecture: &Architecture, task: &Task) -> Result<Network, ShapeE
     })
 }
 
+/// Builds the same network, with the same parameters in the same order, whose logits are the mean of those of each image and of
+/// its mirror image. It computes twice as much.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_mirror_averaged(
+    architecture: &Architecture,
+    task: &Task,
+) -> Result<Network, ShapeError> {
+    let mut graph = Graph::new();
+    let shape = Shape::batch(&[task.height, task.width, task.channels]);
+    let images = graph.input(IMAGES, TensorType::new(ElementType::U8, shape));
+    let both = graph.scoped("mirror", |graph| {
+        let mirrored = graph.reverse(images, 2)?;
+        graph.concat(&[images, mirrored], 0)
+    })?;
+    let logits = logits(&mut graph, both, architecture, task)?;
+    let mean = graph.scoped("mirror", |graph| {
+        let shape = vec![Dim::Fixed(2), Dim::Batch(1), Dim::Fixed(task.classes)];
+        let pairs = graph.reshape(logits, Shape::new(shape))?;
+        graph.reduce_mean(pairs, Axes::Drop(&[0]))
+    })?;
+    Ok(Network {
+        graph,
+        images,
+        logits: mean,
+    })
+}
+
+/// From bytes `[N, H, W, C]` to logits `[N, K]`.
+fn logits(
+    graph: &mut Graph,
+    images: ValueId,
+    architecture: &Architecture,
+    task: &Task,
+) -> Result<ValueId, ShapeError> {
+    let normalised = graph.scoped("normalise", |graph| normalise(graph, images, task))?;
+    match architecture {
+        Architecture::Seed(options) => seed::build(graph, normalised, task, options),
+        Architecture::Resnet(options) => resnet::build(graph, normalised, task, options),
+        Architecture::Vgg(options) => vgg::build(graph, normalised, task, options),
+    }
+}
+
 /// Bytes `[N, H, W, C]` to floats `[N, C, H, W]` with mean 0 and deviation 1 per channel: `(x − mean) / deviation`.
 fn normalise(graph: &mut Graph, images: ValueId, task: &Task) -> Result<ValueId, ShapeError> {
     // Bytes are a quarter to move, and constants of shape [C, 1, 1] meet whole planes.
     let planes = match task.channels {
         // With one channel, NHWC and NCHW hold the same bytes.
-        1 => graph.reshape(images, Shape::batch(&[1, task.height, task.width]))?,
+        1 => {
+            let mut dims = graph.shape(images).dims().to_vec();
+            dims.rotate_right(1);
+            dims.swap(0, 1);
+            graph.reshape(images, Shape::new(dims))?
+        }
         _ => graph.transpose(images, &[0, 3, 1, 2])?,
     };
     let floats = graph.cast(planes, ElementType::F32)?;

@@ -6,9 +6,6 @@ use crate::graph::{Graph, ShapeError, ValueId};
 
 use super::{Task, layers};
 
-/// Images whose shorter side is longer than this are halved in the stem until it is not.
-const LARGEST_STAGE_SIDE: usize = 40;
-
 /// Width and depth of the residual network.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -57,11 +54,8 @@ pub(super) fn build(
 
 /// One 3×3 convolution at full size, more with stride 2 before it for larger images.
 fn stem(graph: &mut Graph, x: ValueId, filters: usize) -> Result<ValueId, ShapeError> {
-    let mut x = x;
-    while layers::size(graph, x, 2).min(layers::size(graph, x, 3)) > LARGEST_STAGE_SIDE {
-        x = graph.scoped("halve", |graph| conv_norm_relu(graph, x, filters, 2))?;
-    }
-    conv_norm_relu(graph, x, filters, 1)
+    let x = layers::halve_large(graph, x, filters)?;
+    layers::conv_norm_relu(graph, x, filters, 1)
 }
 
 /// `relu(F(x) + shortcut(x))`.
@@ -75,7 +69,9 @@ fn residual(
     width: usize,
     stride: usize,
 ) -> Result<ValueId, ShapeError> {
-    let inner = graph.scoped("first", |graph| conv_norm_relu(graph, x, width, stride))?;
+    let inner = graph.scoped("first", |graph| {
+        layers::conv_norm_relu(graph, x, width, stride)
+    })?;
     let inner = graph.scoped("second", |graph| {
         let convolved = layers::conv(graph, inner, width, 3, 1)?;
         layers::batch_norm(graph, convolved)
@@ -89,15 +85,4 @@ fn residual(
     };
     let sum = graph.add(inner, shortcut)?;
     graph.relu(sum)
-}
-
-fn conv_norm_relu(
-    graph: &mut Graph,
-    x: ValueId,
-    filters: usize,
-    stride: usize,
-) -> Result<ValueId, ShapeError> {
-    let convolved = layers::conv(graph, x, filters, 3, stride)?;
-    let normalised = layers::batch_norm(graph, convolved)?;
-    graph.relu(normalised)
 }

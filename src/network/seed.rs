@@ -40,8 +40,7 @@ pub(super) fn build(
     let mut x = x;
     for (index, &filters) in options.filters.iter().enumerate() {
         x = graph.scoped(&format!("stage{index}"), |graph| {
-            let convolved = layers::conv_norm_or_bias(graph, x, filters, options.batch_norm)?;
-            let pooled = layers::max_pool_if_it_fits(graph, convolved)?;
+            let pooled = layers::conv_pool_norm(graph, x, filters, true, options.batch_norm)?;
             graph.relu(pooled)
         })?;
     }

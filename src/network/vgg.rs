@@ -35,16 +35,16 @@ pub(super) fn build(
     task: &Task,
     options: &VggOptions,
 ) -> Result<ValueId, ShapeError> {
-    let mut x = x;
+    let first = options.stages.iter().flatten().next();
+    let mut x = graph.scoped("stem", |graph| {
+        layers::halve_large(graph, x, first.copied().unwrap_or(1))
+    })?;
     for (stage, filters) in options.stages.iter().enumerate() {
         let is_last_stage = stage + 1 == options.stages.len();
         for (index, &width) in filters.iter().enumerate() {
             let pools = !is_last_stage && index + 1 == filters.len();
             x = graph.scoped(&format!("stage{stage}.block{index}"), |graph| {
-                let mut x = layers::conv_norm_or_bias(graph, x, width, options.batch_norm)?;
-                if pools {
-                    x = layers::max_pool_if_it_fits(graph, x)?;
-                }
+                let x = layers::conv_pool_norm(graph, x, width, pools, options.batch_norm)?;
                 graph.relu(x)
             })?;
         }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Something that happened in a training run, in the order
-/// `RunStarted (EpochStarted StepDone… EpochDone)… RunDone`, with warnings anywhere.
+/// `RunStarted Resumed? (EpochStarted StepDone… EpochDone)… RunDone`, with the others anywhere between.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// The first epoch is about to start.
@@ -28,6 +28,22 @@ pub enum Event {
     },
     /// An epoch has ended and been validated.
     EpochDone(EpochSummary),
+    /// The run goes on where an earlier one stopped.
+    Resumed {
+        /// Number of the epoch, from 1.
+        epoch: usize,
+        /// Steps of it that are done.
+        step: usize,
+    },
+    /// A run with a time budget knows better what fits.
+    Planned {
+        /// Epochs of the whole run, the last one perhaps cut short.
+        epochs: usize,
+        /// Steps of the whole run.
+        steps: u64,
+    },
+    /// Something the user may want to know, as a sentence.
+    Note(String),
     /// Something the user should know that does not stop the run, as a sentence.
     Warning(String),
     /// The run has ended; the best weights are in place.
@@ -62,6 +78,8 @@ pub struct EpochSummary {
     pub epoch: usize,
     /// Mean loss over the epoch's steps, with augmentation, label smoothing and class weights.
     pub train_loss: f64,
+    /// Accuracy on a sample of the training images as they are.
+    pub train_accuracy: f64,
     /// Mean cross-entropy on the validation images, without any of these.
     pub validation_loss: f64,
     /// Accuracy on the validation images.
@@ -74,6 +92,28 @@ pub struct EpochSummary {
     pub images_per_second: f64,
     /// Whether this is the best epoch so far, whose weights are kept.
     pub is_best: bool,
+}
+
+impl EpochSummary {
+    /// How much better the network knows training images than others: the difference of the accuracies.
+    pub fn gap(&self) -> f64 {
+        self.train_accuracy - self.validation_accuracy
+    }
+
+    #[cfg(test)]
+    pub(crate) fn example(epoch: usize, validation_accuracy: f64) -> Self {
+        Self {
+            epoch,
+            train_loss: 0.5,
+            train_accuracy: validation_accuracy,
+            validation_loss: 0.4,
+            validation_accuracy,
+            learning_rate: 0.1,
+            seconds: 1.0,
+            images_per_second: 1.0,
+            is_best: true,
+        }
+    }
 }
 
 /// What came of a run.

@@ -72,6 +72,8 @@ pub struct EpochFigures {
     pub epoch: usize,
     /// Mean loss over the epoch's steps.
     pub train_loss: f64,
+    /// Accuracy on a sample of the training images as they are.
+    pub train_accuracy: f64,
     /// Mean cross-entropy on the validation images.
     pub validation_loss: f64,
     /// Accuracy on the validation images.
@@ -105,6 +107,7 @@ impl From<EpochSummary> for EpochFigures {
         let EpochSummary {
             epoch,
             train_loss,
+            train_accuracy,
             validation_loss,
             validation_accuracy,
             learning_rate,
@@ -115,6 +118,7 @@ impl From<EpochSummary> for EpochFigures {
         Self {
             epoch,
             train_loss,
+            train_accuracy,
             validation_loss,
             validation_accuracy,
             learning_rate,
@@ -193,7 +197,12 @@ pub fn export(
         summary: serde_json::from_str(&serde_json::to_string(&summary)?)?,
         self_test: self_test(trained, &dataset.preprocess)?,
     };
-    let model = artifacts::serving_model(&trained.network, &trained.parameters, temperature)?;
+    let model = artifacts::serving_model(
+        &trained.network,
+        &trained.parameters,
+        temperature,
+        options.weight_storage,
+    )?;
     let bytes = seal(model, &metadata)?;
     let file = ModelFile::from_bytes(bytes, "the exported model")
         .context("the exported model fails its own checks")?;

@@ -59,9 +59,10 @@ impl History {
 }
 
 /// The fields of [`EpochSummary`] in order; a test holds them to it.
-const COLUMNS: [&str; 8] = [
+const COLUMNS: [&str; 9] = [
     "epoch",
     "train_loss",
+    "train_accuracy",
     "validation_loss",
     "validation_accuracy",
     "learning_rate",
@@ -78,6 +79,7 @@ mod tests {
         let epoch = |epoch, validation_accuracy, is_best| EpochSummary {
             epoch,
             train_loss: 0.75,
+            train_accuracy: 0.9,
             validation_loss: 0.5,
             validation_accuracy,
             learning_rate: 0.001,
@@ -103,10 +105,10 @@ mod tests {
     #[test]
     fn csv_has_a_header_and_a_row_per_epoch() {
         insta::assert_snapshot!(csv(&history()), @r"
-        epoch,train_loss,validation_loss,validation_accuracy,learning_rate,seconds,images_per_second,is_best
-        1,0.75,0.5,0.8,0.001,12.5,4800.0,true
-        2,0.75,0.5,0.9,0.001,12.5,4800.0,true
-        3,0.75,0.5,0.85,0.001,12.5,4800.0,false
+        epoch,train_loss,train_accuracy,validation_loss,validation_accuracy,learning_rate,seconds,images_per_second,is_best
+        1,0.75,0.9,0.5,0.8,0.001,12.5,4800.0,true
+        2,0.75,0.9,0.5,0.9,0.001,12.5,4800.0,true
+        3,0.75,0.9,0.5,0.85,0.001,12.5,4800.0,false
         ");
     }
 

@@ -11,7 +11,9 @@ use rand::seq::SliceRandom;
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use rayon::slice::ParallelSliceMut;
 
-use super::augment::{AugmentSettings, ImageShape, augment, image_rng, shuffle_rng};
+use super::augment::{
+    AugmentSettings, ImageShape, MixSettings, augment, image_rng, mix, mix_rng, shuffle_rng,
+};
 use crate::dataset::Split;
 
 /// Batches of fewer bytes are made by the loader's own thread: waking others, whose cores the training step wants, takes longer.
@@ -26,6 +28,8 @@ pub struct LoaderOptions {
     pub seed: u64,
     /// What may happen to an image.
     pub augment: AugmentSettings,
+    /// How pairs of images are mixed.
+    pub mixing: MixSettings,
     /// Label smoothing ε: targets are `(1 − ε) · one-hot + ε / K`; from 0 to below 1.
     pub label_smoothing: f32,
     /// A weight per class: an image counts in the loss as its class does. `None` is 1 for every class.
@@ -40,6 +44,7 @@ impl Default for LoaderOptions {
             batch_size: 128,
             seed: 0,
             augment: AugmentSettings::default(),
+            mixing: MixSettings::default(),
             label_smoothing: 0.0,
             class_weights: None,
             prefetch: 2,
@@ -52,11 +57,11 @@ impl Default for LoaderOptions {
 pub struct Batch {
     /// Pixels, `[N, H, W, C]`.
     pub images: Vec<u8>,
-    /// Soft targets, `[N, K]`: the smoothed one-hot row of each image times its class weight over the mean class weight of
+    /// Soft targets, `[N, K]`, before images are mixed: the smoothed one-hot row of each image times its class weight over the mean class weight of
     /// the batch. So the mean over the batch of `−Σₖ targetₖ · log pₖ` is the mean cross-entropy weighted by class; without weights each
     /// row sums to 1, with weights only their mean is 1, and the gradient of the logits is `p · Σₖ targetₖ − target`.
     pub targets: Vec<f32>,
-    /// True classes, `[N]`.
+    /// True classes, `[N]`, before images are mixed.
     pub labels: Vec<u32>,
 }
 
@@ -148,6 +153,7 @@ impl<'a> Loader<'a> {
             );
         }
         options.augment.validate()?;
+        options.mixing.validate()?;
         Ok(Self {
             split,
             shape,
@@ -178,7 +184,22 @@ impl<'a> Loader<'a> {
     /// # Panics
     /// When making a batch panics, which would be a defect of this program; an epoch never just ends early.
     pub fn epoch<R>(&self, epoch: u64, consume: impl FnOnce(&mut Batches) -> R) -> R {
+        self.epoch_from(epoch, 0, consume)
+    }
+
+    /// As [`Loader::epoch`], without the first `done` batches.
+    ///
+    /// # Panics
+    /// As [`Loader::epoch`].
+    pub fn epoch_from<R>(
+        &self,
+        epoch: u64,
+        done: usize,
+        consume: impl FnOnce(&mut Batches) -> R,
+    ) -> R {
         let order = self.order(epoch);
+        let behind = (done * self.options.batch_size).min(order.len());
+        let order = &order[behind..];
         // Capacity in batches of `batch_size · bytes per image` each: `prefetch` wait, one is being made, one is in use.
         let prefetch = self.options.prefetch;
         let (full_sender, full) = sync_channel(prefetch);
@@ -188,7 +209,7 @@ impl<'a> Loader<'a> {
             let _ = empty.send(Batch::default());
         }
         std::thread::scope(|scope| {
-            scope.spawn(|| self.produce(epoch, &order, empty_receiver, full_sender));
+            scope.spawn(|| self.produce(epoch, order, empty_receiver, full_sender));
             // Owned by this closure, so that the channels close, and the thread with them, also when `consume` stops early or panics.
             let mut batches = Batches {
                 current: None,
@@ -253,6 +274,20 @@ impl<'a> Loader<'a> {
             self.options.class_weights.as_deref(),
             targets,
         );
+        if let (true, Some(&first)) = (self.options.mixing.is_on(), indices.first()) {
+            let mut rng = mix_rng(self.options.seed, epoch, first as u64);
+            let Batch {
+                images, targets, ..
+            } = batch;
+            mix(
+                images,
+                targets,
+                self.shape,
+                self.classes,
+                &self.options.mixing,
+                &mut rng,
+            );
+        }
     }
 }
 

@@ -5,13 +5,19 @@
 //! terminal.
 
 pub mod augment;
+pub mod checkpoint;
+mod epochs;
 pub mod events;
 pub mod export;
 pub mod formulation;
 pub mod history;
 pub mod loader;
 pub mod options;
+pub mod plan;
+pub mod preset;
 pub mod progress;
 pub mod run;
 pub mod schedule;
 pub mod session;
+pub mod validation;
+pub mod watch;

@@ -4,11 +4,13 @@ use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::artifacts::{Optimizer, OptimizerOptions};
+use crate::lowering::WeightStorage;
 use crate::network::Architecture;
 
-use super::augment::AugmentSettings;
+use super::augment::{AugmentSettings, MixSettings};
 use super::formulation::FormulationChoice;
 use super::schedule::Schedule;
+use super::watch::EarlyStopping;
 
 /// All options of a training run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +30,16 @@ pub struct TrainOptions {
     pub label_smoothing: f32,
     /// What may happen to a training image.
     pub augment: AugmentSettings,
+    /// How pairs of training images are mixed.
+    pub mixing: MixSettings,
+    /// Whether the exported model gives the mean logits of an image and its mirror image. It then computes twice as much.
+    pub mirror_averaging: bool,
+    /// How the exported model holds its weights.
+    pub weight_storage: WeightStorage,
+    /// When a run that does not get better ends before its last epoch.
+    pub early_stopping: Option<EarlyStopping>,
+    /// Seconds in which the run should be over; as many epochs as fit, and no more than `epochs`.
+    pub time_budget: Option<u64>,
     /// Share of the training images held out for validation where the data set has no validation part.
     pub validation_fraction: f64,
     /// Seed of weights, split, order, augmentation and dropout.
@@ -52,6 +64,11 @@ impl Default for TrainOptions {
             },
             label_smoothing: 0.05,
             augment: AugmentSettings::default(),
+            mixing: MixSettings::default(),
+            mirror_averaging: false,
+            weight_storage: WeightStorage::Float32,
+            early_stopping: None,
+            time_budget: None,
             validation_fraction: 0.2,
             seed: 1,
             threads: 0,
@@ -81,7 +98,15 @@ impl TrainOptions {
             self.optimizer.clip_norm.is_none_or(|norm| norm > 0.0),
             "the norm to clip gradients to must be positive"
         );
+        if let Some(early_stopping) = &self.early_stopping {
+            early_stopping.validate()?;
+        }
+        ensure!(
+            self.time_budget != Some(0),
+            "the time budget is at least a second"
+        );
         self.schedule.validate()?;
-        self.augment.validate()
+        self.augment.validate()?;
+        self.mixing.validate()
     }
 }

@@ -12,6 +12,10 @@ use super::events::{EpochSummary, Event, RunStart, RunSummary};
 /// Where plain lines go when an epoch takes long: at most one in this time.
 const BETWEEN_LINES: Duration = Duration::from_secs(30);
 
+/// Epochs in the row of blocks.
+const SPARKLINE: usize = 24;
+const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+
 /// How the events of a run are shown.
 #[derive(Debug)]
 pub enum Renderer {
@@ -68,6 +72,7 @@ pub struct TerminalProgress {
     bar: ProgressBar,
     run: Option<RunStart>,
     pace: Pace,
+    accuracies: Vec<f64>,
 }
 
 impl TerminalProgress {
@@ -78,6 +83,7 @@ impl TerminalProgress {
                 .with_message("starting"),
             run: None,
             pace: Pace::default(),
+            accuracies: Vec::new(),
         }
     }
 
@@ -93,6 +99,16 @@ impl TerminalProgress {
                 self.bar.reset_elapsed();
                 self.bar.reset_eta();
                 self.run = Some(run.clone());
+            }
+            Event::Resumed { epoch, step } => {
+                self.bar
+                    .suspend(|| tracing::info!("{}", resumed_line(*epoch, *step)));
+            }
+            Event::Planned { epochs, steps } => {
+                if let Some(run) = &mut self.run {
+                    run.epochs = *epochs;
+                }
+                self.bar.set_length(*steps);
             }
             Event::EpochStarted { epoch } => {
                 self.pace.start(*epoch);
@@ -112,20 +128,19 @@ impl TerminalProgress {
                 images,
             } => {
                 let images_per_second = self.pace.add(*images);
-                self.bar.set_message(step_figures(
-                    *step,
-                    *steps,
-                    *loss,
-                    *learning_rate,
-                    images_per_second,
-                ));
-                self.bar.inc(1);
+                let figures = step_figures(*step, *steps, *loss, *learning_rate, images_per_second);
+                let accuracies = accuracy_figures(&self.accuracies);
+                self.bar.set_message(figures + &accuracies);
+                let behind = self.pace.epoch.saturating_sub(1) * steps;
+                self.bar.set_position((behind + step) as u64);
             }
             Event::EpochDone(epoch) => {
+                self.accuracies.push(epoch.validation_accuracy);
                 let epochs = self.run.as_ref().map_or(0, |run| run.epochs);
                 self.bar
                     .suspend(|| tracing::info!("{}", epoch_line(epoch, epochs)));
             }
+            Event::Note(message) => self.bar.suspend(|| tracing::info!("{message}")),
             Event::Warning(message) => self.bar.suspend(|| tracing::warn!("{message}")),
             Event::RunDone(run) => {
                 self.bar.finish_and_clear();
@@ -150,6 +165,8 @@ impl PlainProgress {
                 self.epochs = run.epochs;
                 tracing::info!("{}", run_start_line(run));
             }
+            Event::Resumed { epoch, step } => tracing::info!("{}", resumed_line(*epoch, *step)),
+            Event::Planned { epochs, .. } => self.epochs = *epochs,
             Event::EpochStarted { epoch } => {
                 self.pace.start(*epoch);
                 self.last_line.get_or_insert_with(Instant::now);
@@ -176,6 +193,7 @@ impl PlainProgress {
                 tracing::info!("{}", epoch_line(epoch, self.epochs));
                 self.last_line = Some(Instant::now());
             }
+            Event::Note(message) => tracing::info!("{message}"),
             Event::Warning(message) => tracing::warn!("{message}"),
             Event::RunDone(run) => tracing::info!("{}", run_done_line(run)),
         }
@@ -217,7 +235,7 @@ impl Pace {
 
 /// The bar counts the steps of the whole run, so that the time left is that of the run.
 fn style() -> ProgressStyle {
-    ProgressStyle::with_template("{prefix} {wide_bar} {msg}, {eta} left")
+    ProgressStyle::with_template("{prefix} {wide_bar} {eta} left\n{wide_msg}")
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("━╸ ")
 }
@@ -248,14 +266,40 @@ fn step_figures(
     )
 }
 
+fn resumed_line(epoch: usize, step: usize) -> String {
+    format!("continuing in epoch {epoch} after {step} of its steps")
+}
+
+/// The validation accuracies so far as a row of blocks, and the last of them.
+fn accuracy_figures(accuracies: &[f64]) -> String {
+    match accuracies.last() {
+        None => String::new(),
+        Some(last) => format!(", accuracy {} {last:.4}", sparkline(accuracies)),
+    }
+}
+
+/// A block for each of the last values, as high as the value stands between the lowest and the highest of them.
+fn sparkline(values: &[f64]) -> String {
+    let values = &values[values.len().saturating_sub(SPARKLINE)..];
+    let lowest = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let highest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let top = BLOCKS.len() - 1;
+    let block = |value: &f64| match highest > lowest {
+        true => BLOCKS[((value - lowest) / (highest - lowest) * top as f64).round() as usize],
+        false => BLOCKS[top / 2],
+    };
+    values.iter().map(block).collect()
+}
+
 fn epoch_line(epoch: &EpochSummary, epochs: usize) -> String {
     let best = if epoch.is_best { ", best so far" } else { "" };
     format!(
-        "epoch {}/{epochs}: train loss {:.4}, validation loss {:.4}, accuracy {:.4}, {:.0} images/s, {:.1} s{best}",
+        "epoch {}/{epochs}: train loss {:.4}, validation loss {:.4}, accuracy {:.4}, gap {:+.4}, {:.0} images/s, {:.1} s{best}",
         epoch.epoch,
         epoch.train_loss,
         epoch.validation_loss,
         epoch.validation_accuracy,
+        epoch.gap(),
         epoch.images_per_second,
         epoch.seconds
     )
@@ -354,6 +398,7 @@ mod tests {
             Event::EpochDone(EpochSummary {
                 epoch,
                 train_loss: 0.61234,
+                train_accuracy: 0.8825,
                 validation_loss: 0.4,
                 validation_accuracy: 0.871,
                 learning_rate: 1e-3,
@@ -404,8 +449,8 @@ mod tests {
         assert_snapshot!(logged(&mut Renderer::plain(), &run()), @r"
         INFO training on cpu: 300 images of 10 classes, 100 to validate, 2 epochs of 2 steps of 128 images, portable operators (as asked)
         WARN an image is blank
-        INFO epoch 1/2: train loss 0.6123, validation loss 0.4000, accuracy 0.8710, 4862 images/s, 12.3 s, best so far
-        INFO epoch 2/2: train loss 0.6123, validation loss 0.4000, accuracy 0.8710, 4862 images/s, 12.3 s
+        INFO epoch 1/2: train loss 0.6123, validation loss 0.4000, accuracy 0.8710, gap +0.0115, 4862 images/s, 12.3 s, best so far
+        INFO epoch 2/2: train loss 0.6123, validation loss 0.4000, accuracy 0.8710, gap +0.0115, 4862 images/s, 12.3 s
         INFO done after 2 epochs in 25.0 s: best is epoch 1 with accuracy 0.8710
         ");
     }
@@ -452,6 +497,14 @@ mod tests {
             "{drawn}"
         );
         assert!(drawn.contains(" left"), "{drawn}");
+        assert!(drawn.contains(", accuracy ▄ 0.8710"), "{drawn}");
+    }
+
+    #[test]
+    fn a_sparkline_goes_from_the_lowest_to_the_highest_of_the_last_values() {
+        assert_eq!(sparkline(&[0.0, 0.5, 1.0]), "▁▅█");
+        let many: Vec<f64> = (0..100).map(f64::from).collect();
+        assert_eq!(sparkline(&many).chars().count(), SPARKLINE);
     }
 
     #[test]

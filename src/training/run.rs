@@ -1,41 +1,38 @@
 //! The training loop.
 
-use std::cmp::Ordering;
-use std::sync::atomic::{self, AtomicBool};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use ndarray::Array2;
 use ort::environment::Environment;
 
 use crate::artifacts;
-use crate::dataset::{Dataset, Split};
-use crate::metrics::{Scores, Tally};
+use crate::dataset::Dataset;
+use crate::graph::Op;
 use crate::network::{self, Network, Task};
 
 use super::augment::ImageShape;
-use super::events::{EpochSummary, Event, RunStart, RunSummary};
+use super::checkpoint::{Checkpoint, CheckpointFile, RunIdentity, RunState};
+use super::epochs::Epochs;
+use super::events::{Event, RunStart, RunSummary};
 use super::formulation;
 use super::history::History;
 use super::loader::{Loader, LoaderOptions};
 use super::options::TrainOptions;
+use super::plan::Plan;
 use super::session::{Compute, TrainingSession};
+use super::validation::{HeldOut, held_out, sample};
 
-/// Images per evaluation step.
-const EVALUATION_BATCH: usize = 256;
 /// Batches made ahead of the step.
 const PREFETCH: usize = 2;
-/// At most so many validation images are kept to compare the exported model with.
-const HELD_OUT_IMAGES: usize = 1000;
-
 /// What came of a run.
 #[derive(Clone, Debug)]
 pub struct Trained {
-    /// The network's description.
+    /// The description of the network that is exported.
     pub network: Network,
     /// What it was built for.
     pub task: Task,
-    /// The best epoch's parameters, in the order of the network's graph.
+    /// The best epoch's parameters as the file holds them, in the order of the network's graph.
     pub parameters: Vec<Vec<f32>>,
     /// Figures per epoch.
     pub history: History,
@@ -43,7 +40,8 @@ pub struct Trained {
     pub summary: RunSummary,
     /// How the run ended.
     pub ending: Ending,
-    /// Validation images with the logits that the training session's evaluation step gives them.
+    /// Validation images with the logits that the training session's evaluation step gives them, or gives them and their mirror
+    /// images on average.
     pub held_out: HeldOut,
 }
 
@@ -61,32 +59,25 @@ pub enum Ending {
     },
 }
 
-/// Images with the logits they must give.
-#[derive(Clone, Debug)]
-pub struct HeldOut {
-    /// Pixels, `[N, H, W, C]`.
-    pub images: Vec<u8>,
-    /// Logits `[N, K]`.
-    pub logits: Array2<f32>,
-}
-
 /// Trains a network on a data set that has a validation part.
 ///
-/// The weights with the best validation accuracy are kept, and of several with the same accuracy those with the lowest loss. Once `stop` is set the run ends after the step under way, with the
-/// best weights so far; before the first validation those are the weights of that moment.
+/// The weights with the best validation accuracy are kept, and of several with the same accuracy those with the lowest loss. Once
+/// `stop` is set the run ends after the step under way, with the best weights so far; before the first validation those are the
+/// weights of that moment. With a checkpoint file, a run that was ended by whatever means continues where its last checkpoint was,
+/// and comes to the same weights.
 ///
 /// # Errors
-/// When the options are out of range, the network does not fit the images, ONNX Runtime reports an error, or the loss diverges
-/// before the first validation.
+/// When the options are out of range, the network does not fit the images, the checkpoint is of another run or cannot be written,
+/// ONNX Runtime reports an error, or the loss diverges before the first validation.
 pub fn train(
     dataset: &Dataset,
     options: &TrainOptions,
     environment: &Environment,
+    checkpoints: Option<&CheckpointFile>,
     stop: &AtomicBool,
     emit: &mut dyn FnMut(&Event),
 ) -> Result<Trained> {
     options.validate()?;
-    let started = Instant::now();
     let validation = dataset
         .validation
         .as_ref()
@@ -95,12 +86,30 @@ pub fn train(
     let task = task(dataset, shape);
     let network = network::build(&options.architecture, &task).context("building the network")?;
     let chosen = formulation::choose(options.formulation, &network.graph, environment)?;
+    let identity = RunIdentity {
+        program_version: env!("CARGO_PKG_VERSION").to_owned(),
+        data_fingerprint: dataset.fingerprint.clone(),
+        options: options.clone(),
+        formulation: chosen.description.clone(),
+    };
+    let earlier = match checkpoints {
+        Some(file) => Checkpoint::load(&file.path)?,
+        None => None,
+    };
+    if let Some(earlier) = &earlier
+        && let Some(warning) = earlier.identity.check(&identity)?
+    {
+        emit(&Event::Warning(warning));
+    }
     let artifacts = artifacts::build(
         &network,
         &options.optimizer,
         chosen.formulation,
         options.seed,
     )?;
+    let steps_done = earlier
+        .as_ref()
+        .map_or(0, |earlier| earlier.state.steps_done);
     let mut session = TrainingSession::new(
         environment,
         &artifacts,
@@ -109,7 +118,7 @@ pub fn train(
         task.classes,
         Compute {
             threads: options.threads,
-            seed: options.seed,
+            seed: dropout_seed(options.seed, &network, steps_done),
             // Waiting threads leave the cores to the loader.
             spinning: false,
             profile: None,
@@ -123,13 +132,21 @@ pub fn train(
             batch_size: options.batch_size,
             seed: options.seed,
             augment: options.augment,
+            mixing: options.mixing,
             label_smoothing: options.label_smoothing,
             class_weights: None,
             prefetch: PREFETCH,
         },
     )?;
+    let plan = Plan::new(
+        options.epochs,
+        loader.batches_per_epoch(),
+        options.time_budget,
+        validation.len(),
+        options.batch_size,
+    );
     emit(&Event::RunStarted(RunStart {
-        epochs: options.epochs,
+        epochs: plan.epochs(0),
         steps_per_epoch: loader.batches_per_epoch(),
         batch_size: options.batch_size,
         train_images: dataset.train.len(),
@@ -138,28 +155,71 @@ pub fn train(
         device: "cpu".to_owned(),
         formulation: chosen.description,
     }));
-
-    let Outcome {
-        history,
-        best,
-        ending,
-    } = run_epochs(
-        &mut session,
-        &loader,
+    let mut state = RunState {
+        step: 0,
+        steps_done: 0,
+        loss_sum: 0.0,
+        images: 0,
+        learning_rate: 0.0,
+        epoch_seconds: 0.0,
+        seconds: 0.0,
+        training_seconds: 0.0,
+        history: Vec::new(),
+        plan,
+    };
+    let mut best = None;
+    if let Some(earlier) = earlier {
+        session.continue_from(&earlier.parameters, earlier.state.steps_done)?;
+        (state, best) = (earlier.state, earlier.best);
+        emit(&Event::Resumed {
+            epoch: state.history.len() + 1,
+            step: state.step,
+        });
+    }
+    let mut epochs = Epochs {
+        session,
+        loader: &loader,
         validation,
+        sample: sample(&dataset.train, shape),
         shape,
         options,
-        stop,
-        emit,
-    )?;
+        identity,
+        checkpoints,
+        saved: Instant::now(),
+        state,
+        best,
+    };
+    let ending = epochs.run(stop, emit)?;
+    let Epochs {
+        mut session,
+        state,
+        best,
+        ..
+    } = epochs;
+
+    let best = best.with_context(|| match ending {
+        Ending::Diverged { step } => format!(
+            "the loss is no number any more at step {step}, before the first validation; try a lower learning rate"
+        ),
+        Ending::Finished | Ending::Stopped => "no epoch was finished".to_owned(),
+    })?;
+    // What the file will hold is what is compared and judged.
+    let best = options.weight_storage.stored(&network.graph, best)?;
     session.restore(&best)?;
-    let held_out = held_out(&session, validation, shape)?;
+    let held_out = held_out(&session, validation, shape, options.mirror_averaging)?;
+    let network = match options.mirror_averaging {
+        true => network::build_mirror_averaged(&options.architecture, &task)?,
+        false => network,
+    };
+    let history = History {
+        epochs: state.history,
+    };
     let best_epoch = history.best();
     let summary = RunSummary {
         epochs: history.epochs.len(),
         best_epoch: best_epoch.map_or(0, |epoch| epoch.epoch),
         best_accuracy: best_epoch.map_or(0.0, |epoch| epoch.validation_accuracy),
-        seconds: started.elapsed().as_secs_f64(),
+        seconds: state.seconds,
         stopped: ending == Ending::Stopped,
     };
     emit(&Event::RunDone(summary));
@@ -176,78 +236,11 @@ pub fn train(
     })
 }
 
-/// What is left when the epochs are over.
-struct Outcome {
-    history: History,
-    /// All parameters of the best epoch.
-    best: Vec<Vec<f32>>,
-    ending: Ending,
-}
-
-/// Trains and validates epoch after epoch, keeping the best parameters, until the end, a stop or a divergence.
-fn run_epochs(
-    session: &mut TrainingSession,
-    loader: &Loader<'_>,
-    validation: &Split,
-    shape: ImageShape,
-    options: &TrainOptions,
-    stop: &AtomicBool,
-    emit: &mut dyn FnMut(&Event),
-) -> Result<Outcome> {
-    let mut history = History::default();
-    let mut best = None;
-    let mut ending = Ending::Finished;
-    for epoch in 1..=options.epochs {
-        let started = Instant::now();
-        emit(&Event::EpochStarted { epoch });
-        let pass = train_epoch(session, loader, epoch, options, stop, emit)?;
-        let train_seconds = started.elapsed().as_secs_f64();
-        if let Some(interrupted) = pass.interrupted {
-            ending = interrupted;
-            // A stop in the first epoch still leaves a model behind; later ones leave the best one.
-            if best.is_some() || matches!(ending, Ending::Diverged { .. }) {
-                break;
-            }
-        }
-        let Some((loss, accuracy)) = validate(session, validation, shape)? else {
-            ending = Ending::Diverged {
-                step: session.steps_done(),
-            };
-            break;
-        };
-        let is_best = history
-            .best()
-            .is_none_or(|before| is_better((accuracy, loss), before));
-        let summary = EpochSummary {
-            epoch,
-            train_loss: pass.mean_loss,
-            validation_loss: loss,
-            validation_accuracy: accuracy,
-            learning_rate: pass.learning_rate,
-            seconds: started.elapsed().as_secs_f64(),
-            images_per_second: pass.images as f64 / train_seconds,
-            is_best,
-        };
-        if is_best {
-            best = Some(session.parameters()?);
-        }
-        history.epochs.push(summary);
-        emit(&Event::EpochDone(summary));
-        if ending != Ending::Finished {
-            break;
-        }
-    }
-    let best = best.with_context(|| match ending {
-        Ending::Diverged { step } => format!(
-            "the loss is no number any more at step {step}, before the first validation; try a lower learning rate"
-        ),
-        Ending::Finished | Ending::Stopped => "no epoch was finished".to_owned(),
-    })?;
-    Ok(Outcome {
-        history,
-        best,
-        ending,
-    })
+/// The seed from which ONNX Runtime draws the next dropout mask: it counts up with every mask that is drawn.
+fn dropout_seed(seed: u64, network: &Network, steps_done: u64) -> u64 {
+    let nodes = network.graph.nodes().iter();
+    let layers = nodes.filter(|node| matches!(node.op, Op::Dropout { .. }));
+    seed.wrapping_add(steps_done.wrapping_mul(layers.count() as u64))
 }
 
 /// What the network has to know about the data.
@@ -279,131 +272,4 @@ fn channel_statistics(pixels: &[u8], channels: usize) -> (Vec<f32>, Vec<f32>) {
             (mean as f32, (square - mean * mean).max(0.0).sqrt() as f32)
         })
         .unzip()
-}
-
-/// What one pass over the training images gave.
-struct Pass {
-    mean_loss: f64,
-    learning_rate: f32,
-    images: usize,
-    interrupted: Option<Ending>,
-}
-
-fn train_epoch(
-    session: &mut TrainingSession,
-    loader: &Loader<'_>,
-    epoch: usize,
-    options: &TrainOptions,
-    stop: &AtomicBool,
-    emit: &mut dyn FnMut(&Event),
-) -> Result<Pass> {
-    let steps = loader.batches_per_epoch();
-    let total_steps = steps * options.epochs;
-    let steps_before = steps * (epoch - 1);
-    let mut pass = Pass {
-        mean_loss: 0.0,
-        learning_rate: 0.0,
-        images: 0,
-        interrupted: None,
-    };
-    let mut loss_sum = 0.0;
-    loader.epoch(epoch as u64, |batches| -> Result<()> {
-        let mut step = 0;
-        while let Some(batch) = batches.next_batch() {
-            pass.learning_rate = options
-                .schedule
-                .learning_rate(steps_before + step, total_steps);
-            let loss = session.step(&batch.images, &batch.targets, pass.learning_rate)?;
-            step += 1;
-            pass.images += batch.len();
-            loss_sum += f64::from(loss);
-            pass.mean_loss = loss_sum / step as f64;
-            if !loss.is_finite() {
-                pass.interrupted = Some(Ending::Diverged {
-                    step: (steps_before + step) as u64,
-                });
-                break;
-            }
-            emit(&Event::StepDone {
-                step,
-                steps,
-                loss,
-                learning_rate: pass.learning_rate,
-                images: batch.len(),
-            });
-            if stop.load(atomic::Ordering::Relaxed) {
-                pass.interrupted = Some(Ending::Stopped);
-                break;
-            }
-        }
-        Ok(())
-    })?;
-    Ok(pass)
-}
-
-/// More validation images are right, or as many with a lower loss: few images tie often, and the first epoch that gets them all
-/// right is hardly sure of any.
-fn is_better((accuracy, loss): (f64, f64), before: &EpochSummary) -> bool {
-    match accuracy.total_cmp(&before.validation_accuracy) {
-        Ordering::Greater => true,
-        Ordering::Equal => loss < before.validation_loss,
-        Ordering::Less => false,
-    }
-}
-
-/// Mean cross-entropy and accuracy on a split, by the evaluation step; nothing where a logit is no number.
-fn validate(
-    session: &TrainingSession,
-    split: &Split,
-    shape: ImageShape,
-) -> Result<Option<(f64, f64)>> {
-    let mut tally: Option<Tally> = None;
-    let batches = split.pixels.chunks(EVALUATION_BATCH * shape.len());
-    for (images, labels) in batches.zip(split.labels.chunks(EVALUATION_BATCH)) {
-        let logits = session.evaluate(images)?;
-        if logits.iter().any(|logit| !logit.is_finite()) {
-            return Ok(None);
-        }
-        let tally = tally.get_or_insert_with(|| Tally::new(logits.ncols(), Scores::Logits));
-        for (row, &label) in logits.outer_iter().zip(labels) {
-            tally.add(&row.to_vec(), label)?;
-        }
-    }
-    let tally = tally.context("there are no validation images")?;
-    Ok(Some((tally.loss()?, tally.accuracy())))
-}
-
-fn held_out(session: &TrainingSession, validation: &Split, shape: ImageShape) -> Result<HeldOut> {
-    let count = validation.len().min(HELD_OUT_IMAGES);
-    let images = validation.pixels[..count * shape.len()].to_vec();
-    let mut logits = Vec::new();
-    for batch in images.chunks(EVALUATION_BATCH * shape.len()) {
-        logits.push(session.evaluate(batch)?);
-    }
-    let views: Vec<_> = logits.iter().map(|batch| batch.view()).collect();
-    let logits = ndarray::concatenate(ndarray::Axis(0), &views)?;
-    Ok(HeldOut { images, logits })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_loss_decides_between_epochs_of_the_same_accuracy() {
-        let before = EpochSummary {
-            epoch: 1,
-            train_loss: 0.5,
-            validation_loss: 0.4,
-            validation_accuracy: 0.9,
-            learning_rate: 0.1,
-            seconds: 1.0,
-            images_per_second: 1.0,
-            is_best: true,
-        };
-        assert!(is_better((0.91, 9.0), &before));
-        assert!(is_better((0.9, 0.3), &before));
-        assert!(!is_better((0.9, 0.4), &before));
-        assert!(!is_better((0.89, 0.1), &before));
-    }
 }

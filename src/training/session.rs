@@ -36,7 +36,7 @@ pub struct TrainingSession {
 pub struct Compute {
     /// Threads inside an operator; 0 for one per core.
     pub threads: usize,
-    /// Seed of dropout.
+    /// Seed of dropout: each drawing of a mask takes it and leaves it one higher.
     pub seed: u64,
     /// Whether threads that wait for work spin. It makes a step faster where nothing else needs the cores, and slower where the
     /// loader does.
@@ -180,6 +180,16 @@ impl TrainingSession {
         );
         let flat = Tensor::from_array(([expected], flat))?;
         self.trainer.copy_parameters_from(&flat, false)?;
+        Ok(())
+    }
+
+    /// Continues a run: all parameters, in the same order, and the number of steps that led to them.
+    ///
+    /// # Errors
+    /// As [`TrainingSession::restore`].
+    pub fn continue_from(&mut self, parameters: &[Vec<f32>], steps_done: u64) -> Result<()> {
+        self.restore(parameters)?;
+        self.steps_done = steps_done;
         Ok(())
     }
 

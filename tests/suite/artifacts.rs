@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use catalog::artifacts::{self, Artifacts, Optimizer, OptimizerOptions};
 use catalog::graph::{BatchNorm, ElementType, Graph, Initializer, Role, Shape, TensorType};
-use catalog::lowering::{self, Formulation, Mode, Parameters, Targets};
+use catalog::lowering::{self, Formulation, Mode, Parameters, Targets, WeightStorage};
 use catalog::network::{self, Architecture, Network, ResnetOptions, SeedOptions, Task};
 use catalog::training::session::{Compute, TrainingSession};
 use ort::session::{Session, SessionInputValue};
@@ -762,7 +762,7 @@ fn dropout_is_for_training_only() {
     assert_eq!(count(&artifacts.evaluation), 0);
 
     let values = artifacts::initial_values(&network.graph, 1);
-    let serving = artifacts::serving_model(&network, &values, 1.0).unwrap();
+    let serving = artifacts::serving_model(&network, &values, 1.0, WeightStorage::Float32).unwrap();
     assert!(
         serving
             .graph

@@ -437,6 +437,9 @@ fn shapes_and_reductions() {
     check("slice", &[&[2, 5, 3]], Values::Smooth, |g, x| {
         g.slice(x[0], 1, 1..4)
     });
+    check("reverse", &[&[2, 5, 3]], Values::Smooth, |g, x| {
+        g.reverse(x[0], 1)
+    });
     check("pad", &[&[2, 3]], Values::Smooth, |g, x| {
         g.pad(x[0], &[1, 0], &[2, 3])
     });

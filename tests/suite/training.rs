@@ -269,6 +269,48 @@ fn options_that_were_saved_train_the_same_model_again() {
 }
 
 #[test]
+fn a_mirror_averaged_model_cannot_tell_left_from_right_and_half_floats_halve_it() {
+    let env = TestEnv::new();
+    write_halves(&env.path("halves"), 20);
+    let train = |out: &str, more: &[&str]| {
+        let common = ["train", "halves", "--out", out, "--colour", "rgb"];
+        env.succeed(&[&common, QUICK, more].concat());
+        fs::read(env.path(out).join("model.onnx")).unwrap()
+    };
+    let plain = train("plain", &["--mirror-averaging", "false"]);
+    // Training compares the file with its own logits of both images, widened half floats included.
+    let averaged = train("averaged", &["--mirror-averaging", "--weights", "float16"]);
+    assert!(
+        averaged.len() * 3 < plain.len() * 2,
+        "{} {}",
+        averaged.len(),
+        plain.len()
+    );
+
+    let mut classifier = classifier(&averaged);
+    let (width, channels) = (classifier.preprocess().width as usize, 3);
+    let image: Vec<u8> = (0..classifier.preprocess().bytes_per_image())
+        .map(|index| (index * 7 % 251) as u8)
+        .collect();
+    let mirrored: Vec<u8> = image
+        .chunks(width * channels)
+        .flat_map(|row| row.rchunks(channels).flatten().copied())
+        .collect();
+    let mut logits = |image: &[u8]| {
+        classifier
+            .classify(image, 1)
+            .unwrap()
+            .logits
+            .row(0)
+            .to_vec()
+    };
+    let (one, other) = (logits(&image), logits(&mirrored));
+    for (one, other) in one.iter().zip(&other) {
+        assert!((one - other).abs() < 1e-4, "{one} {other}");
+    }
+}
+
+#[test]
 fn the_default_network_trains_on_colour_images_of_an_odd_size() {
     let env = TestEnv::new();
     write_halves(&env.path("halves"), 20);

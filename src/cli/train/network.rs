@@ -11,7 +11,7 @@ use crate::network::{Architecture, ResnetOptions, SeedOptions, VggOptions};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Network")]
 pub(super) struct NetworkArgs {
-    /// Which network [default: resnet]
+    /// Which network [default: that of the preset, which is vgg]
     #[arg(long, value_name = "NAME")]
     network: Option<NetworkName>,
     /// seed: filters of each convolution [default: 32,64]
@@ -32,7 +32,7 @@ pub(super) struct NetworkArgs {
     /// resnet: residual blocks in each stage [default: 1]
     #[arg(long, value_name = "N")]
     blocks: Option<usize>,
-    /// vgg: filters of the convolutions of each stage; max pooling is between stages [default: 32,32:64,64:128]
+    /// vgg: filters of the convolutions of each stage; max pooling is between stages [default: that of the preset]
     #[arg(long, value_name = "N,N,…:N,…")]
     stages: Option<Stages>,
     /// Share of the features dropped while training [default: 0.3 for seed, 0 for the others]

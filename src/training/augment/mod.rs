@@ -5,12 +5,15 @@
 
 mod affine;
 mod erase;
+mod mix;
 mod settings;
 
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use affine::Affine;
+pub use mix::MixSettings;
+pub(crate) use mix::mix;
 pub use settings::{AugmentSettings, Erasing, ErasingFill, Fill};
 
 /// Shape of an image: pixels lie row by row, the channels of a pixel side by side.
@@ -57,6 +60,11 @@ pub fn image_rng(seed: u64, epoch: u64, image: u64) -> ChaCha8Rng {
 /// The random generator that shuffles the images of one epoch; unrelated to every [`image_rng`].
 pub fn shuffle_rng(seed: u64, epoch: u64) -> ChaCha8Rng {
     keyed_rng([seed, epoch, 0, u64::from_le_bytes(*b"shuffle ")])
+}
+
+/// The random generator that mixes the images of a batch of one epoch; `first` is the index of the batch's first image.
+pub fn mix_rng(seed: u64, epoch: u64, first: u64) -> ChaCha8Rng {
+    keyed_rng([seed, epoch, first, u64::from_le_bytes(*b"mix     ")])
 }
 
 fn keyed_rng(words: [u64; 4]) -> ChaCha8Rng {

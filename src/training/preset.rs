@@ -1,0 +1,100 @@
+//! Named starting points: how much time for how much accuracy. `docs/training.md` says how they were found and what they reach.
+
+use crate::lowering::WeightStorage;
+use crate::network::{Architecture, VggOptions};
+
+use super::augment::{AugmentSettings, Erasing};
+use super::options::TrainOptions;
+
+/// A named set of options.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Preset {
+    /// Less than three minutes of Fashion-MNIST on two cores, for trying things.
+    Quick,
+    /// Less than 25 minutes.
+    #[default]
+    Default,
+    /// Hours.
+    Best,
+}
+
+impl Preset {
+    /// All options of the preset.
+    pub fn options(self) -> TrainOptions {
+        match self {
+            Self::Quick => TrainOptions {
+                architecture: pyramid(32),
+                epochs: 5,
+                weight_storage: WeightStorage::Float16,
+                ..TrainOptions::default()
+            },
+            Self::Default => TrainOptions {
+                epochs: 16,
+                augment: erasing(0.25),
+                ..thorough()
+            },
+            Self::Best => TrainOptions {
+                epochs: 60,
+                augment: AugmentSettings {
+                    shift_x: 2.0 / 28.0,
+                    shift_y: 2.0 / 28.0,
+                    ..erasing(0.5)
+                },
+                ..thorough()
+            },
+        }
+    }
+}
+
+/// What the presets for models that go to work share.
+fn thorough() -> TrainOptions {
+    TrainOptions {
+        architecture: pyramid(64),
+        label_smoothing: 0.1,
+        mirror_averaging: true,
+        weight_storage: WeightStorage::Float16,
+        validation_fraction: 0.1,
+        ..TrainOptions::default()
+    }
+}
+
+/// Six convolutions, from `width` filters on whole images to four times as many on an eighth of the side.
+fn pyramid(width: usize) -> Architecture {
+    Architecture::Vgg(VggOptions {
+        stages: vec![
+            vec![width],
+            vec![width, 2 * width],
+            vec![2 * width, 4 * width],
+            vec![4 * width],
+        ],
+        ..VggOptions::default()
+    })
+}
+
+fn erasing(probability: f32) -> AugmentSettings {
+    AugmentSettings {
+        erasing: Erasing {
+            probability,
+            ..Erasing::default()
+        },
+        ..AugmentSettings::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_are_valid_and_survive_json() {
+        for preset in [Preset::Quick, Preset::Default, Preset::Best] {
+            let options = preset.options();
+            options.validate().unwrap();
+            let json = serde_json::to_string(&options).unwrap();
+            assert_eq!(
+                serde_json::from_str::<TrainOptions>(&json).unwrap(),
+                options
+            );
+        }
+    }
+}
