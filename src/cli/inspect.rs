@@ -50,6 +50,10 @@ struct Description<'a> {
     labels: &'a [String],
     preprocess: &'a Preprocess,
     temperature: f32,
+    /// What the confidences were worth on the validation images.
+    calibration: Option<&'a Calibration>,
+    /// From which confidence on labels are accepted, for some precisions.
+    thresholds: Option<Vec<AtPrecision>>,
     self_tests: usize,
     training: &'a serde_json::Value,
 }
@@ -104,6 +108,8 @@ impl<'a> Description<'a> {
             labels: &metadata.labels,
             preprocess: &metadata.preprocess,
             temperature: metadata.temperature,
+            calibration: metadata.calibration.as_ref(),
+            thresholds: metadata.calibration.as_ref().map(at_precisions),
             self_tests: metadata.self_test.len(),
             training: &metadata.summary,
         }

@@ -8,6 +8,7 @@ mod confusion;
 pub mod display;
 mod evaluation;
 mod scores;
+pub mod thresholds;
 
 pub use confusion::{Confusion, ConfusionMatrix};
 pub use evaluation::{ClassFigures, Evaluation, Tally, TopK};

@@ -43,7 +43,7 @@ pub struct Trained {
     pub summary: RunSummary,
     /// How the run ended.
     pub ending: Ending,
-    /// Validation images with the logits that the training session's evaluation step gives them.
+    /// The logits that the training session's evaluation step gives the validation images.
     pub held_out: HeldOut,
 }
 
@@ -61,13 +61,15 @@ pub enum Ending {
     },
 }
 
-/// Images with the logits they must give.
+/// What the trained network says about the validation images.
 #[derive(Clone, Debug)]
 pub struct HeldOut {
-    /// Pixels, `[N, H, W, C]`.
+    /// Pixels of the first images, `[at most 1000, H, W, C]`.
     pub images: Vec<u8>,
-    /// Logits `[N, K]`.
+    /// Logits of all images, `[N, K]`.
     pub logits: Array2<f32>,
+    /// Their true classes, `[N]`.
+    pub labels: Vec<u32>,
 }
 
 /// Trains a network on a data set that has a validation part.
@@ -377,12 +379,16 @@ fn held_out(session: &TrainingSession, validation: &Split, shape: ImageShape) ->
     let count = validation.len().min(HELD_OUT_IMAGES);
     let images = validation.pixels[..count * shape.len()].to_vec();
     let mut logits = Vec::new();
-    for batch in images.chunks(EVALUATION_BATCH * shape.len()) {
+    for batch in validation.pixels.chunks(EVALUATION_BATCH * shape.len()) {
         logits.push(session.evaluate(batch)?);
     }
     let views: Vec<_> = logits.iter().map(|batch| batch.view()).collect();
     let logits = ndarray::concatenate(ndarray::Axis(0), &views)?;
-    Ok(HeldOut { images, logits })
+    Ok(HeldOut {
+        images,
+        logits,
+        labels: validation.labels.clone(),
+    })
 }
 
 #[cfg(test)]
