@@ -66,7 +66,10 @@ pub(super) fn lines(calibration: Option<&Calibration>, labels: &[String]) -> Vec
     };
     let columns = at_precisions(calibration);
     let cells = |cell: &dyn Fn(&AtPrecision) -> String| columns.iter().map(cell).collect();
-    lines.push(line("class", cells(&|column| column.target_precision.to_string())));
+    lines.push(line(
+        "class",
+        cells(&|column| column.target_precision.to_string()),
+    ));
     for (class, name) in names.iter().enumerate() {
         let threshold = |column: &AtPrecision| match column.thresholds.get(class) {
             Some(Some(0.0)) => "any".to_owned(),
@@ -128,10 +131,17 @@ mod tests {
                 Vec::new(),
             ],
         };
-        let labels = ["T-shirt/top", "größe 3", "a name that is much too long for the table"];
+        let labels = [
+            "T-shirt/top",
+            "größe 3",
+            "a name that is much too long for the table",
+        ];
         let labels = labels.map(str::to_owned);
         let lines = lines(Some(&calibration), &labels);
-        assert!(lines[1..].iter().all(|line| line.width() <= 80), "{lines:#?}");
+        assert!(
+            lines[1..].iter().all(|line| line.width() <= 80),
+            "{lines:#?}"
+        );
         insta::assert_snapshot!(lines[3..].join("\n"), @r"
         class                              0.9     0.95     0.98     0.99    0.995
         T-shirt/top                        any      any  0.60001  0.60001  0.60001
