@@ -10,8 +10,9 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
 use pipeline::atomic_file::StagedFile;
-use pipeline::classify::{self, Destination, Summary};
+use pipeline::classify::{self, Decisions, Destination, Summary};
 use pipeline::decode::Status;
+use pipeline::model::Expectation;
 
 pub(super) use self::arguments::ClassifyArgs;
 use self::progress::Progress;
@@ -69,11 +70,16 @@ pub(super) fn run(arguments: &ClassifyArgs, global: &GlobalArgs) -> Result<ExitC
         file.make_durable()?.publish()?;
     }
     let summary = finished.summary.clone();
+    let thresholding = finished.thresholding.clone();
     // The labels come last: when they are in place, everything is.
     finished.publish()?;
 
     for line in summary_lines(&summary) {
         tracing::info!("{line}");
+    }
+    if let Some(decisions) = summary.decisions {
+        let expected = thresholding.and_then(|thresholding| thresholding.expected);
+        tracing::info!("{}", decisions_line(decisions, expected));
     }
     if let (Destination::File(labels), Some(report)) = (&settings.output, &report_path) {
         tracing::info!(
@@ -150,6 +156,23 @@ fn summary_lines(summary: &Summary) -> Vec<String> {
         summary.stages.bottleneck()
     ));
     lines
+}
+
+/// How many labels are to be looked at, and what the model's validation images let expect.
+fn decisions_line(decisions: Decisions, expected: Option<Expectation>) -> String {
+    let Decisions { accept, review } = decisions;
+    let mut line = format!("decisions: {accept} accept, {review} review");
+    if let Some(Expectation {
+        coverage,
+        precision,
+    }) = expected
+    {
+        line += &format!("; of the model's validation images {coverage:.3} were accepted");
+        if let Some(precision) = precision {
+            line += &format!(", {precision:.4} of them rightly");
+        }
+    }
+    line
 }
 
 #[cfg(test)]

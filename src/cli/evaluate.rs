@@ -1,5 +1,7 @@
 //! `catalog evaluate`: how good a model is on labelled images.
 
+mod acceptance;
+
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -12,6 +14,8 @@ use pipeline::classify::cell_text;
 use pipeline::model::ModelFile;
 use serde::Serialize;
 
+use self::acceptance::Trust;
+use super::acceptance::AcceptanceArgs;
 use super::dataset::warn_of_skipped;
 use super::model::{ModelArgs, cores};
 use super::signals::Stop;
@@ -32,6 +36,7 @@ Examples:
   catalog evaluate fashion-mnist
   catalog evaluate photos --model models/shop/model.onnx --confusion confusion.csv
   catalog evaluate photos --part all --predictions predictions.csv --metrics metrics.json
+  catalog evaluate photos --target-precision 0.99
 
 Data and model meet by the names of the classes. The loss is the mean cross-entropy of the
 probabilities that classify writes, in nats.
@@ -59,6 +64,8 @@ pub(super) struct EvaluateArgs {
     #[arg(long, value_name = "FILE.csv")]
     predictions: Option<PathBuf>,
     #[command(flatten)]
+    acceptance: AcceptanceArgs,
+    #[command(flatten)]
     model: ModelArgs,
 }
 
@@ -78,6 +85,10 @@ enum PartArg {
 pub(super) fn run(args: &EvaluateArgs, global: &GlobalArgs) -> Result<ExitCode> {
     let files = OutputFiles::create(args)?;
     let model = args.model.read()?;
+    let labels = &model.metadata().labels;
+    let acceptance = args.acceptance.acceptance();
+    let thresholding =
+        acceptance.thresholding(labels.len(), model.metadata().calibration.as_ref())?;
     let source = Source::detect(&args.data)?;
     let runtime = runtime::load(&global.runtime_settings()?, Need::Inference)?;
     let dataset = dataset::load(&source, &load_settings(args, &model, global)?)?;
@@ -88,7 +99,7 @@ pub(super) fn run(args: &EvaluateArgs, global: &GlobalArgs) -> Result<ExitCode> 
     let stop = Stop::listen()?;
     let outcome = judge(
         &dataset,
-        &model.metadata().labels,
+        labels,
         args.model.batch_size(),
         &args.top_k,
         |batch, images| {
@@ -121,9 +132,13 @@ pub(super) fn run(args: &EvaluateArgs, global: &GlobalArgs) -> Result<ExitCode> 
         );
     }
 
-    files.write(&model, &runtime, &dataset, &judgement)?;
-    let labels = &model.metadata().labels;
-    print(&text(&judgement.evaluation, labels, space()))?;
+    let trust = Trust::new(&judgement, labels, &acceptance, thresholding.as_ref());
+    files.write(&model, &runtime, &dataset, &judgement, &trust)?;
+    print(&format!(
+        "{}\n{}",
+        text(&judgement.evaluation, labels, space()),
+        trust.text()
+    ))?;
     let unused = dataset.skipped.len() + judgement.without_answer;
     Ok(if unused == 0 {
         ExitCode::SUCCESS
@@ -218,6 +233,8 @@ struct Metrics<'a> {
     loss_of: &'static str,
     #[serde(flatten)]
     evaluation: &'a Evaluation,
+    #[serde(flatten)]
+    trust: &'a Trust,
 }
 
 #[derive(Serialize)]
@@ -263,6 +280,7 @@ impl OutputFiles {
         runtime: &Runtime,
         dataset: &Dataset,
         judgement: &Judgement,
+        trust: &Trust,
     ) -> Result<()> {
         let labels = &model.metadata().labels;
         let mut whole = Vec::new();
@@ -290,6 +308,7 @@ impl OutputFiles {
                 },
                 loss_of: "probabilities",
                 evaluation: &judgement.evaluation,
+                trust,
             };
             serde_json::to_writer_pretty(&mut file, &metrics)
                 .context("the figures cannot be written")?;

@@ -1,21 +1,30 @@
 //! `catalog inspect`: everything a model file says about itself. It needs no ONNX Runtime, since nothing is run.
 
+mod calibration;
+mod training;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use pipeline::model::ModelFile;
+use pipeline::model::{Calibration, ModelFile};
 use pipeline::onnx::{
     DimensionValue, ModelProto, TensorTypeProto, TypeValue, ValueInfoProto, data_type,
 };
 use pipeline::preprocess::Preprocess;
 use prost::Message as _;
 use serde::Serialize;
+use unicode_width::UnicodeWidthStr as _;
 
+use self::calibration::AtPrecision;
 use super::print;
 use crate::default_model::default_model;
-use crate::training::export::TrainingSummary;
+
+/// Width of the text.
+const COLUMNS: usize = 80;
+/// Columns of a fact's name, with the gap behind it.
+const NAME_COLUMNS: usize = 13;
 
 /// Say everything a model file says about itself
 #[derive(Debug, Args)]
@@ -50,6 +59,10 @@ struct Description<'a> {
     labels: &'a [String],
     preprocess: &'a Preprocess,
     temperature: f32,
+    /// What the confidences were worth on the validation images.
+    calibration: Option<&'a Calibration>,
+    /// From which confidence on labels are accepted, for some precisions.
+    thresholds: Option<Vec<AtPrecision>>,
     self_tests: usize,
     training: &'a serde_json::Value,
 }
@@ -104,6 +117,11 @@ impl<'a> Description<'a> {
             labels: &metadata.labels,
             preprocess: &metadata.preprocess,
             temperature: metadata.temperature,
+            calibration: metadata.calibration.as_ref(),
+            thresholds: metadata
+                .calibration
+                .as_ref()
+                .map(calibration::at_precisions),
             self_tests: metadata.self_test.len(),
             training: &metadata.summary,
         }
@@ -134,7 +152,6 @@ impl<'a> Description<'a> {
             fact("inputs", self.inputs.join(", ")),
             fact("outputs", self.outputs.join(", ")),
             fact("image", image(self.preprocess)),
-            fact("temperature", self.temperature),
             fact("self-test", format!("{} images", self.self_tests)),
             fact("labels", self.labels.len()),
         ];
@@ -142,13 +159,32 @@ impl<'a> Description<'a> {
         for (number, label) in self.labels.iter().enumerate() {
             lines.push(format!("  {number:>digits$}  {}", printable(label)));
         }
-        lines.extend(training_lines(self.training));
+        lines.push(String::new());
+        lines.push(fact("temperature", self.temperature));
+        lines.extend(calibration::lines(self.calibration, self.labels));
+        lines.push(String::new());
+        lines.extend(training::lines(self.training));
         lines.join("\n") + "\n"
     }
 }
 
+/// A name and what it is, broken at spaces into lines of at most [`COLUMNS`] columns.
 fn fact(name: &str, value: impl ToString) -> String {
-    format!("{name:<11}  {}", printable(&value.to_string()))
+    let mut text = format!("{name:<NAME_COLUMNS$}");
+    let mut column = NAME_COLUMNS;
+    for (place, word) in printable(&value.to_string()).split(' ').enumerate() {
+        if place > 0 && column + 1 + word.width() > COLUMNS {
+            text.push_str("\n");
+            text.push_str(&" ".repeat(NAME_COLUMNS));
+            column = NAME_COLUMNS;
+        } else if place > 0 {
+            text.push(' ');
+            column += 1;
+        }
+        text.push_str(word);
+        column += word.width();
+    }
+    text
 }
 
 /// Text from a file cannot move the cursor.
@@ -186,75 +222,6 @@ fn word(choice: &impl Serialize) -> String {
         Ok(serde_json::Value::String(word)) => word,
         other => format!("{other:?}"),
     }
-}
-
-/// How the model came to be; a summary of another version of the program is shown as it is.
-fn training_lines(summary: &serde_json::Value) -> Vec<String> {
-    if summary.is_null() {
-        return vec![fact("training", "nothing is said about it")];
-    }
-    let Ok(training) = serde_json::from_value::<TrainingSummary>(summary.clone()) else {
-        return vec![fact("training", summary)];
-    };
-    let data = &training.data;
-    let run = &training.run;
-    let mut lines = vec![
-        fact(
-            "trained by",
-            format!(
-                "catalog {} with ONNX Runtime {}",
-                training.program_version, training.onnxruntime_version
-            ),
-        ),
-        fact(
-            "data",
-            format!(
-                "{}: {} images to learn from, {} to choose by, {} files not used",
-                data.name, data.train_images, data.validation_images, data.skipped_files
-            ),
-        ),
-        fact("fingerprint", &data.fingerprint),
-        fact(
-            "network",
-            format!(
-                "{} trained numbers, {:.1} million operations an image",
-                training.trained_scalars,
-                training.flops_per_image as f64 / 1e6
-            ),
-        ),
-        fact(
-            "run",
-            format!(
-                "{} epochs{}, best is epoch {} with validation accuracy {:.4}",
-                run.epochs,
-                if run.stopped { " until stopped" } else { "" },
-                run.best_epoch,
-                run.best_accuracy
-            ),
-        ),
-        fact(
-            "options",
-            serde_json::to_string(&training.options).unwrap_or_default(),
-        ),
-        String::new(),
-        "epoch  train loss  validation loss  accuracy  learning rate".to_owned(),
-    ];
-    for epoch in &training.epochs {
-        lines.push(format!(
-            "{:>5}  {:>10.4}  {:>15.4}  {:>8.4}  {:>13.2e}{}",
-            epoch.epoch,
-            epoch.train_loss,
-            epoch.validation_loss,
-            epoch.validation_accuracy,
-            epoch.learning_rate,
-            if epoch.epoch == run.best_epoch {
-                "  best"
-            } else {
-                ""
-            }
-        ));
-    }
-    lines
 }
 
 /// Name, element type and shape: `images uint8 [N, 28, 28, 1]`.
@@ -309,15 +276,19 @@ mod tests {
         let onnx = ModelProto::decode(model.bytes()).unwrap();
         let description = Description::new(&model, &onnx);
         let text = description.text();
+        let rows: Vec<&str> = text.lines().collect();
+        assert!(rows.iter().all(|row| row.width() <= COLUMNS), "{text}");
+        let joined = text.split_whitespace().collect::<Vec<_>>().join(" ");
         for part in [
             "images uint8 [N, 28, 28, 1]",
             "probabilities float32 [N, 10]",
             "28×28 grey (width×height), fit stretch, filter bilinear, EXIF orientation apply",
-            "0  T-shirt/top\n",
+            "0 T-shirt/top",
             "fashion-mnist: 48000 images to learn from, 12000 to choose by",
-            "  best",
+            " best",
+            "architecture.name resnet",
         ] {
-            assert!(text.contains(part), "{part:?} is not in:\n{text}");
+            assert!(joined.contains(part), "{part:?} is not in:\n{text}");
         }
         assert!(text.contains(model.checksum()), "{text}");
         let json = serde_json::to_value(&description).unwrap();
@@ -326,13 +297,15 @@ mod tests {
     }
 
     #[test]
-    fn unknown_summaries_are_shown_and_control_characters_are_not() {
-        let lines = training_lines(&serde_json::json!({"by": "a later\u{1b}[2J version"}));
-        assert!(lines[0].contains("a later") && !lines[0].contains('\u{1b}'));
-        assert_eq!(
-            training_lines(&serde_json::Value::Null),
-            ["training     nothing is said about it"]
+    fn facts_keep_within_their_columns_and_control_characters_are_not_shown() {
+        let text = fact("labels", "größe ".repeat(30));
+        assert!(text.lines().count() > 2 && text.lines().all(|line| line.width() <= COLUMNS));
+        assert!(
+            text.lines()
+                .skip(1)
+                .all(|line| line.starts_with("             gr"))
         );
+        assert_eq!(fact("x", "y"), "x            y");
         assert_eq!(printable("a\nb\u{1b}"), "a\u{fffd}b\u{fffd}");
     }
 }

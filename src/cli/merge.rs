@@ -45,6 +45,8 @@ struct PartReport {
 struct PartSummary {
     statuses: BTreeMap<String, u64>,
     skipped: BTreeMap<String, u64>,
+    #[serde(default)]
+    decisions: BTreeMap<String, u64>,
 }
 
 /// The report of the whole.
@@ -55,6 +57,8 @@ struct Report<'a> {
     parts: Vec<String>,
     labels: &'a LabelsFacts,
     statuses: BTreeMap<String, u64>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    decisions: BTreeMap<String, u64>,
     /// Every shard walks all folders, so this is what the one that missed most missed.
     unreadable_folders: u64,
 }
@@ -70,12 +74,15 @@ pub(super) fn run(arguments: &MergeArgs) -> Result<ExitCode> {
     let mut staged = StagedFile::create(out)?;
     let mut report_file = StagedFile::create(&report_of(out))?;
     let mut parts = Vec::new();
-    let mut statuses = BTreeMap::new();
+    let (mut statuses, mut decisions) = (BTreeMap::new(), BTreeMap::new());
     let mut unreadable_folders = 0;
     for path in paths {
         let report = read_report(path)?;
         for (status, count) in report.summary.statuses {
             *statuses.entry(status).or_insert(0) += count;
+        }
+        for (decision, count) in report.summary.decisions {
+            *decisions.entry(decision).or_insert(0) += count;
         }
         let unreadable = report.summary.skipped.get("unreadable_folders");
         unreadable_folders = unreadable_folders.max(unreadable.copied().unwrap_or(0));
@@ -92,6 +99,7 @@ pub(super) fn run(arguments: &MergeArgs) -> Result<ExitCode> {
         parts: paths.iter().map(|path| path_text(path)).collect(),
         labels: &labels,
         statuses,
+        decisions,
         unreadable_folders,
     };
     serde_json::to_writer_pretty(&mut report_file, &report)

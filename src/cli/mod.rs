@@ -1,5 +1,6 @@
 //! The command line: argv becomes a clap struct, a clap struct becomes domain values, and nothing past this module sees a flag.
 
+mod acceptance;
 mod classify;
 mod dataset;
 mod evaluate;

@@ -1,5 +1,6 @@
 //! `catalog train`: from a data set to a model file.
 
+mod calibration;
 mod exported;
 mod network;
 mod run_control;
@@ -250,6 +251,7 @@ pub(super) fn run(args: &TrainArgs, global: &GlobalArgs) -> Result<ExitCode> {
         exported.largest_gap,
         exported.compared_images
     );
+    tracing::info!("{}", calibration::line(&exported));
     match trained.ending {
         Ending::Finished => Ok(ExitCode::SUCCESS),
         Ending::Stopped => Ok(stop.exit_code()),

@@ -3,10 +3,12 @@
 //! Nothing here runs a model, reads a file or knows where the scores came from. [`Tally`] takes rows of scores as they are
 //! computed and gives an [`Evaluation`]; [`display`] draws it for a terminal and writes the confusion matrix as CSV.
 
+pub mod calibration;
 mod confusion;
 pub mod display;
 mod evaluation;
 mod scores;
+pub mod thresholds;
 
 pub use confusion::{Confusion, ConfusionMatrix};
 pub use evaluation::{ClassFigures, Evaluation, Tally, TopK};

@@ -16,13 +16,15 @@ const SAMPLE_IMAGES: usize = 2000;
 /// At most so many validation images are kept to compare the exported model with.
 const HELD_OUT_IMAGES: usize = 1000;
 
-/// Images with the logits they must give.
+/// What the trained network says about the validation images.
 #[derive(Clone, Debug)]
 pub struct HeldOut {
-    /// Pixels, `[N, H, W, C]`.
+    /// Pixels of the first images, `[at most 1000, H, W, C]`.
     pub images: Vec<u8>,
-    /// Logits `[N, K]`.
+    /// Logits of all images, `[N, K]`.
     pub logits: Array2<f32>,
+    /// Their true classes, `[N]`.
+    pub labels: Vec<u32>,
 }
 
 /// Training images spread evenly over the split.
@@ -59,7 +61,7 @@ pub(super) fn evaluate(
     Ok(Some((tally.loss()?, tally.accuracy())))
 }
 
-/// Logits of the first validation images, as the exported model must give them.
+/// Logits of the validation images, as the exported model must give them.
 pub(super) fn held_out(
     session: &TrainingSession,
     validation: &Split,
@@ -69,7 +71,7 @@ pub(super) fn held_out(
     let count = validation.len().min(HELD_OUT_IMAGES);
     let images = validation.pixels[..count * shape.len()].to_vec();
     let mut logits = Vec::new();
-    for batch in images.chunks(EVALUATION_BATCH * shape.len()) {
+    for batch in validation.pixels.chunks(EVALUATION_BATCH * shape.len()) {
         let mut plain = session.evaluate(batch)?;
         if mirror_averaging {
             plain += &session.evaluate(&mirrored(batch, shape))?;
@@ -79,7 +81,11 @@ pub(super) fn held_out(
     }
     let views: Vec<_> = logits.iter().map(|batch| batch.view()).collect();
     let logits = ndarray::concatenate(ndarray::Axis(0), &views)?;
-    Ok(HeldOut { images, logits })
+    Ok(HeldOut {
+        images,
+        logits,
+        labels: validation.labels.clone(),
+    })
 }
 
 /// Images `[N, H, W, C]` with left and right exchanged.

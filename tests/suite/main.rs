@@ -6,6 +6,7 @@
 mod artifacts;
 mod classify;
 mod datasets;
+mod decisions;
 mod evaluate;
 mod formulations;
 mod gradients;

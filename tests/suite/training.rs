@@ -112,15 +112,22 @@ fn a_short_training_on_real_images_reaches_an_accuracy_of_80_percent() {
         accuracy >= 0.80,
         "accuracy {accuracy} on {TEST_IMAGES} test images"
     );
-    // Probabilities are those of the logits.
+    // Probabilities are those of the logits at the temperature that the file says.
+    let model = ModelFile::from_bytes(trained.model.clone(), "model").unwrap();
+    let temperature = f64::from(model.metadata().temperature);
+    assert!(
+        (0.3..3.0).contains(&temperature) && temperature != 1.0,
+        "{temperature}"
+    );
+    let weight = |logit: f32| (f64::from(logit) / temperature).exp();
     for (logits, probabilities) in predictions
         .logits
         .outer_iter()
         .zip(predictions.probabilities.outer_iter())
     {
-        let sum: f64 = logits.iter().map(|&logit| f64::from(logit).exp()).sum();
+        let sum: f64 = logits.iter().map(|&logit| weight(logit)).sum();
         for (&logit, &probability) in logits.iter().zip(probabilities) {
-            assert!((f64::from(logit).exp() / sum - f64::from(probability)).abs() < 1e-5);
+            assert!((weight(logit) / sum - f64::from(probability)).abs() < 1e-5);
         }
     }
 }

@@ -1,12 +1,15 @@
 //! The CSV file of labels, byte for byte: UTF-8, LF, header first, RFC 4180 quoting, one line a row.
 //!
-//! Columns are `path,label,confidence`, then `label_2,confidence_2` and so on, then `status,error`. Confidences have six
-//! decimals. A row that could not be classified has an empty label and confidence.
+//! Columns are `path,label,confidence`, then `label_2,confidence_2` and so on, then `status,error`, and `decision` where
+//! thresholds are used. Confidences have six decimals. A row that could not be classified has an empty label, confidence and
+//! decision.
 
 use std::io::Write;
 
 use anyhow::Result;
 
+use super::columns::Columns;
+use super::decision::Decision;
 use super::path_text::{cell_text, path_text};
 use super::rows::{Outcome, Row};
 
@@ -15,26 +18,31 @@ pub struct CsvOutput<W: Write> {
     writer: csv::Writer<W>,
     labels: Vec<String>,
     top_k: usize,
+    decision: bool,
 }
 
 impl<W: Write> CsvOutput<W> {
-    /// Starts the file with its header. `labels` are the class names, `top_k` how many of them a row has.
-    pub fn new(output: W, labels: &[String], top_k: usize) -> Result<Self> {
-        Self::with_terminator(output, labels, top_k, csv::Terminator::Any(b'\n'))
+    /// Starts the file with its header.
+    pub fn new(output: W, columns: Columns<'_>) -> Result<Self> {
+        Self::with_terminator(output, columns, csv::Terminator::Any(b'\n'))
     }
 
     /// The same for Excel, which wants a byte order mark before the header and CRLF at the end of a line.
-    pub fn for_excel(mut output: W, labels: &[String], top_k: usize) -> Result<Self> {
+    pub fn for_excel(mut output: W, columns: Columns<'_>) -> Result<Self> {
         output.write_all("\u{feff}".as_bytes())?;
-        Self::with_terminator(output, labels, top_k, csv::Terminator::CRLF)
+        Self::with_terminator(output, columns, csv::Terminator::CRLF)
     }
 
     fn with_terminator(
         output: W,
-        labels: &[String],
-        top_k: usize,
+        columns: Columns<'_>,
         terminator: csv::Terminator,
     ) -> Result<Self> {
+        let Columns {
+            labels,
+            top_k,
+            decision,
+        } = columns;
         let mut writer = csv::WriterBuilder::new()
             .terminator(terminator)
             .from_writer(output);
@@ -50,16 +58,22 @@ impl<W: Write> CsvOutput<W> {
             writer.write_field(column("label"))?;
             writer.write_field(column("confidence"))?;
         }
-        writer.write_record(["status", "error"])?;
+        writer.write_field("status")?;
+        writer.write_field("error")?;
+        if decision {
+            writer.write_field("decision")?;
+        }
+        end_record(&mut writer)?;
         Ok(Self {
             writer,
             labels: labels.iter().map(|label| cell_text(label)).collect(),
             top_k,
+            decision,
         })
     }
 
-    /// Writes one row.
-    pub fn write(&mut self, row: &Row) -> Result<()> {
+    /// Writes one row. What was decided about it is left out where there is no such column.
+    pub fn write(&mut self, row: &Row, decision: Option<Decision>) -> Result<()> {
         self.writer.write_field(path_text(&row.source.shown))?;
         let (best, error) = match &row.outcome {
             Outcome::Labelled { best, damage } => {
@@ -80,9 +94,13 @@ impl<W: Write> CsvOutput<W> {
                 }
             }
         }
-        self.writer
-            .write_record([row.outcome.status().as_str(), &cell_text(error)])?;
-        Ok(())
+        self.writer.write_field(row.outcome.status().as_str())?;
+        self.writer.write_field(cell_text(error))?;
+        if self.decision {
+            self.writer
+                .write_field(decision.map_or("", Decision::as_str))?;
+        }
+        end_record(&mut self.writer)
     }
 
     /// Gives the output back, everything written to it.
@@ -91,6 +109,11 @@ impl<W: Write> CsvOutput<W> {
             .into_inner()
             .map_err(|error| error.into_error().into())
     }
+}
+
+fn end_record(writer: &mut csv::Writer<impl Write>) -> Result<()> {
+    writer.write_record(None::<&[u8]>)?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -113,6 +136,14 @@ pub(crate) mod tests {
         }
     }
 
+    pub(crate) fn columns(labels: &[String], top_k: usize) -> Columns<'_> {
+        Columns {
+            labels,
+            top_k,
+            decision: false,
+        }
+    }
+
     pub(crate) fn labelled(damage: Option<&str>) -> Outcome {
         let best = vec![
             Candidate {
@@ -132,8 +163,9 @@ pub(crate) mod tests {
 
     #[test]
     fn excel_gets_its_marks() {
-        let mut output = CsvOutput::for_excel(Vec::new(), &["a".into(), "é".into()], 1).unwrap();
-        output.write(&row("x.jpg", labelled(None))).unwrap();
+        let labels = ["a".into(), "é".into()];
+        let mut output = CsvOutput::for_excel(Vec::new(), columns(&labels, 1)).unwrap();
+        output.write(&row("x.jpg", labelled(None)), None).unwrap();
         assert_eq!(
             String::from_utf8(output.finish().unwrap()).unwrap(),
             "\u{feff}path,label,confidence,status,error\r\n./x.jpg,é,0.750000,ok,\r\n"
@@ -143,13 +175,15 @@ pub(crate) mod tests {
     #[test]
     fn the_bytes_are_those_of_the_contract() {
         let labels = ["=shoe".to_owned(), "bag, \"big\"".to_owned()];
-        let mut output = CsvOutput::new(Vec::new(), &labels, 2).unwrap();
-        output.write(&row("a/x.jpg", labelled(None))).unwrap();
+        let mut output = CsvOutput::new(Vec::new(), columns(&labels, 2)).unwrap();
+        output.write(&row("a/x.jpg", labelled(None)), None).unwrap();
         output
-            .write(&row("=y,\n.jpg", labelled(Some("cut short"))))
+            .write(&row("=y,\n.jpg", labelled(Some("cut short"))), None)
             .unwrap();
         let fault = Fault::new(Status::Corrupt, "line 1\nline 2");
-        output.write(&row("z.jpg", Outcome::Failed(fault))).unwrap();
+        output
+            .write(&row("z.jpg", Outcome::Failed(fault)), None)
+            .unwrap();
         let text = String::from_utf8(output.finish().unwrap()).unwrap();
         assert_eq!(
             text,
@@ -157,6 +191,30 @@ pub(crate) mod tests {
              ./a/x.jpg,\"bag, \"\"big\"\"\",0.750000,%3Dshoe,0.333333,ok,\n\
              \"./=y,%0A.jpg\",\"bag, \"\"big\"\"\",0.750000,%3Dshoe,0.333333,degraded,cut short\n\
              ./z.jpg,,,,,corrupt,line 1%0Aline 2\n"
+        );
+    }
+
+    #[test]
+    fn a_decision_stands_at_the_end_and_is_empty_where_there_is_no_label() {
+        let labels = ["a".to_owned(), "b".to_owned()];
+        let wanted = Columns {
+            decision: true,
+            ..columns(&labels, 1)
+        };
+        let mut output = CsvOutput::new(Vec::new(), wanted).unwrap();
+        for (name, decision) in [("x", Decision::Accept), ("y", Decision::Review)] {
+            output
+                .write(&row(name, labelled(None)), Some(decision))
+                .unwrap();
+        }
+        let fault = Outcome::Failed(Fault::new(Status::Corrupt, "no"));
+        output.write(&row("z", fault), None).unwrap();
+        assert_eq!(
+            String::from_utf8(output.finish().unwrap()).unwrap(),
+            "path,label,confidence,status,error,decision\n\
+             ./x,b,0.750000,ok,,accept\n\
+             ./y,b,0.750000,ok,,review\n\
+             ./z,,,corrupt,no,\n"
         );
     }
 }

@@ -7,6 +7,8 @@ use std::io::Write;
 
 use anyhow::Result;
 
+use super::columns::Columns;
+use super::decision::Decision;
 use super::path_text::{cell_text, path_text};
 use super::rows::{Outcome, Row};
 
@@ -16,20 +18,27 @@ pub struct JsonlOutput<W: Write> {
     /// Each label as a JSON string.
     labels: Vec<String>,
     top_k: usize,
+    decision: bool,
 }
 
 impl<W: Write> JsonlOutput<W> {
-    /// Starts the file. `labels` are the class names, `top_k` how many of them a row has.
-    pub fn new(output: W, labels: &[String], top_k: usize) -> Self {
+    /// Starts the file.
+    pub fn new(output: W, columns: Columns<'_>) -> Self {
+        let Columns {
+            labels,
+            top_k,
+            decision,
+        } = columns;
         Self {
             output,
             labels: labels.iter().map(|label| json(&cell_text(label))).collect(),
             top_k,
+            decision,
         }
     }
 
-    /// Writes one row.
-    pub fn write(&mut self, row: &Row) -> Result<()> {
+    /// Writes one row. What was decided about it is left out where there is no such field.
+    pub fn write(&mut self, row: &Row, decision: Option<Decision>) -> Result<()> {
         let (best, error) = match &row.outcome {
             Outcome::Labelled { best, damage } => (best.as_slice(), damage.as_deref()),
             Outcome::Failed(fault) => (&[][..], Some(fault.message.as_str())),
@@ -58,7 +67,13 @@ impl<W: Write> JsonlOutput<W> {
         }
         let error = error.map_or_else(|| "null".to_owned(), |error| json(&cell_text(error)));
         let status = row.outcome.status();
-        writeln!(self.output, ",\"status\":\"{status}\",\"error\":{error}}}")?;
+        write!(self.output, ",\"status\":\"{status}\",\"error\":{error}")?;
+        match decision {
+            _ if !self.decision => {}
+            Some(decision) => write!(self.output, ",\"decision\":\"{}\"", decision.as_str())?,
+            None => write!(self.output, ",\"decision\":null")?,
+        }
+        writeln!(self.output, "}}")?;
         Ok(())
     }
 
@@ -76,16 +91,20 @@ fn json(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::classify::csv_output::tests::{labelled, row};
+    use crate::classify::csv_output::tests::{columns, labelled, row};
     use crate::decode::{Fault, Status};
 
     #[test]
     fn a_line_has_the_fields_of_the_csv_in_their_order() {
         let labels = ["=shoe".to_owned(), "bag \"big\"".to_owned()];
-        let mut output = JsonlOutput::new(Vec::new(), &labels, 2);
-        output.write(&row("a\n\"x.jpg", labelled(None))).unwrap();
+        let mut output = JsonlOutput::new(Vec::new(), columns(&labels, 2));
+        output
+            .write(&row("a\n\"x.jpg", labelled(None)), None)
+            .unwrap();
         let fault = Fault::new(Status::Corrupt, "line 1\nline 2");
-        output.write(&row("z.jpg", Outcome::Failed(fault))).unwrap();
+        output
+            .write(&row("z.jpg", Outcome::Failed(fault)), None)
+            .unwrap();
         let text = String::from_utf8(output.finish().unwrap()).unwrap();
         assert_eq!(
             text,
@@ -97,5 +116,26 @@ mod tests {
         for line in text.lines() {
             serde_json::from_str::<serde_json::Value>(line).unwrap();
         }
+    }
+
+    #[test]
+    fn a_decision_is_the_last_field() {
+        let labels = ["a".to_owned(), "b".to_owned()];
+        let wanted = Columns {
+            decision: true,
+            ..columns(&labels, 1)
+        };
+        let mut output = JsonlOutput::new(Vec::new(), wanted);
+        let good = row("x", labelled(None));
+        output.write(&good, Some(Decision::Accept)).unwrap();
+        let fault = Outcome::Failed(Fault::new(Status::Corrupt, "no"));
+        output.write(&row("z", fault), None).unwrap();
+        assert_eq!(
+            String::from_utf8(output.finish().unwrap()).unwrap(),
+            "{\"path\":\"./x\",\"label\":\"b\",\"confidence\":0.750000,\"status\":\"ok\",\"error\":null,\
+             \"decision\":\"accept\"}\n\
+             {\"path\":\"./z\",\"label\":null,\"confidence\":null,\"status\":\"corrupt\",\"error\":\"no\",\
+             \"decision\":null}\n"
+        );
     }
 }

@@ -4,7 +4,9 @@
 //! end. What is wrong with one file is its row's status; only what stops the run is an error.
 
 mod batch;
+mod columns;
 mod csv_output;
+mod decision;
 mod earlier;
 mod inputs;
 mod journal;
@@ -25,7 +27,9 @@ mod sorted;
 mod summary;
 mod walk;
 
+pub use columns::Columns;
 pub use csv_output::CsvOutput;
+pub use decision::{Acceptance, Decision, Decisions, Thresholding};
 pub use earlier::Comparison;
 pub use inputs::{Inputs, Naming, read_list};
 pub use journal::{Identity, Restart, State};

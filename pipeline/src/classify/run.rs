@@ -22,6 +22,8 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::batch::{Decoding, Looked, Todo};
+use super::columns::Columns;
+use super::decision::{Decisions, Thresholding};
 use super::earlier::Earlier;
 use super::journal::{Begun, Identity, State, open_previous};
 use super::labels_facts::LabelsFacts;
@@ -78,6 +80,8 @@ pub struct Finished {
     pub summary: Summary,
     /// What the labels are, for whoever joins them with others.
     pub labels: LabelsFacts,
+    /// The thresholds that decided about rows, where that was asked for.
+    pub thresholding: Option<Thresholding>,
     /// The files sorted into folders, where that was asked for.
     sorted: Option<Sorter>,
     /// None where the labels went to standard output.
@@ -152,6 +156,9 @@ pub fn run(
         settings.top_k
     );
     check(settings)?;
+    let thresholding = settings
+        .acceptance
+        .thresholding(classes, classifier.calibration())?;
     let pool = ThreadPoolBuilder::new()
         .num_threads(settings.jobs)
         .thread_name(|number| format!("decode-{number}"))
@@ -178,13 +185,25 @@ pub fn run(
         Destination::Stdout => Output::stdout(),
     };
     let mut sinks = Sinks {
-        labels: Labels::new(output, settings.format, &labels, settings.top_k)?,
+        labels: Labels::new(
+            output,
+            settings.format,
+            Columns {
+                labels: &labels,
+                top_k: settings.top_k,
+                decision: thresholding.is_some(),
+            },
+        )?,
         journal,
         sorter: match &settings.sort_into {
             Some(wish) => Some(Sorter::begin(wish, &labels)?),
             None => None,
         },
-        summary: Summary::new(&labels),
+        summary: Summary {
+            decisions: thresholding.is_some().then(Decisions::default),
+            ..Summary::new(&labels)
+        },
+        thresholding,
         stop_after_failures: settings.stop_after_failures,
         outcomes: HashMap::new(),
     };
@@ -254,6 +273,7 @@ pub fn run(
         journal,
         sorter: sorted,
         mut summary,
+        thresholding,
         ..
     } = sinks;
     if let Some(journal) = journal {
@@ -270,7 +290,7 @@ pub fn run(
         digest,
         shard: settings.shard,
         tree: walked.tree,
-        made_with: identity.facts(),
+        made_with: settings.made_with(&identity),
     };
     summary.comparison = walked.comparison;
     summary.memory = Memory {
@@ -283,6 +303,7 @@ pub fn run(
     Ok(Finished {
         summary,
         labels,
+        thresholding,
         sorted,
         whole,
     })

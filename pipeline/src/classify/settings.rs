@@ -1,9 +1,11 @@
 //! What to classify, how, and where the labels go.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::decision::Acceptance;
 use super::inputs::Inputs;
 use super::journal::{Identity, Restart};
 use super::shard::Shard;
@@ -42,6 +44,8 @@ pub struct Settings {
     pub previous: Option<PathBuf>,
     /// Whether a file is the same by the hash of its content, instead of its size and time of change.
     pub by_content: bool,
+    /// What a label has to reach to be accepted; rows have a decision where anything is asked for.
+    pub acceptance: Acceptance,
     /// Sort the files into folders, too.
     pub sort_into: Option<SortInto>,
     /// End the run with an error once there are more rows that are not `ok`.
@@ -87,6 +91,7 @@ impl Settings {
             restart: Restart::default(),
             previous: None,
             by_content: false,
+            acceptance: Acceptance::default(),
             sort_into: None,
             stop_after_failures: None,
         }
@@ -114,5 +119,27 @@ impl Settings {
                 self.shard
                     .map_or_else(|| "none".to_owned(), |shard| shard.to_string()),
             )
+    }
+
+    /// What labels of this run share with labels that they can be joined with: its identity, and the thresholds. Those are no
+    /// part of the identity, because what a journal holds does not depend on them: decisions are made as rows are written.
+    pub(crate) fn made_with(&self, identity: &Identity) -> BTreeMap<String, String> {
+        let Acceptance {
+            target_precision,
+            review_below,
+        } = self.acceptance;
+        let mut facts = identity.facts();
+        let mut add = |name: &str, value: Option<String>| {
+            facts.extend(value.map(|value| (name.to_owned(), value)));
+        };
+        add(
+            "--target-precision",
+            target_precision.map(|precision| precision.to_string()),
+        );
+        add(
+            "--review-below",
+            review_below.map(|confidence| confidence.to_string()),
+        );
+        facts
     }
 }

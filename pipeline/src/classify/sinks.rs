@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use anyhow::{Context as _, Result, bail, ensure};
 use blake3::Hash;
 
+use super::columns::Columns;
 use super::csv_output::CsvOutput;
+use super::decision::{Decision, Thresholding};
 use super::earlier::depends_on_content;
 use super::journal::Writer as JournalWriter;
 use super::jsonl_output::JsonlOutput;
@@ -28,6 +30,8 @@ pub(super) struct Sinks {
     pub(super) labels: Labels,
     pub(super) journal: Option<JournalWriter>,
     pub(super) sorter: Option<Sorter>,
+    /// What decides about rows, where that was asked for.
+    pub(super) thresholding: Option<Thresholding>,
     pub(super) summary: Summary,
     pub(super) stop_after_failures: Option<u64>,
     /// What became of contents that may come again.
@@ -35,23 +39,18 @@ pub(super) struct Sinks {
 }
 
 impl Labels {
-    pub(super) fn new(
-        output: Output,
-        format: Format,
-        labels: &[String],
-        top_k: usize,
-    ) -> Result<Self> {
+    pub(super) fn new(output: Output, format: Format, columns: Columns<'_>) -> Result<Self> {
         Ok(match format {
-            Format::Csv => Self::Csv(Box::new(CsvOutput::new(output, labels, top_k)?)),
-            Format::Excel => Self::Csv(Box::new(CsvOutput::for_excel(output, labels, top_k)?)),
-            Format::Jsonl => Self::Jsonl(JsonlOutput::new(output, labels, top_k)),
+            Format::Csv => Self::Csv(Box::new(CsvOutput::new(output, columns)?)),
+            Format::Excel => Self::Csv(Box::new(CsvOutput::for_excel(output, columns)?)),
+            Format::Jsonl => Self::Jsonl(JsonlOutput::new(output, columns)),
         })
     }
 
-    fn write(&mut self, row: &Row) -> Result<()> {
+    fn write(&mut self, row: &Row, decision: Option<Decision>) -> Result<()> {
         match self {
-            Self::Csv(output) => output.write(row),
-            Self::Jsonl(output) => output.write(row),
+            Self::Csv(output) => output.write(row, decision),
+            Self::Jsonl(output) => output.write(row, decision),
         }
         .context("the labels could not be written")
     }
@@ -80,11 +79,13 @@ impl Sinks {
             if let Some(journal) = &mut self.journal {
                 journal.write(&row)?;
             }
+            let decision = self.thresholding.as_ref();
+            let decision = decision.and_then(|thresholding| thresholding.decide(&row.outcome));
             if let Some(sorter) = &mut self.sorter {
-                sorter.place(&row)?;
+                sorter.place(&row, decision)?;
             }
-            self.labels.write(&row)?;
-            self.summary.count(&row);
+            self.labels.write(&row, decision)?;
+            self.summary.count(&row, decision);
             self.stop_at_failure(&row)?;
         }
         match &mut self.journal {

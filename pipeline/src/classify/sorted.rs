@@ -1,4 +1,5 @@
-//! The classified files sorted into folders, one for each class and `failed` for the rest, as links or copies.
+//! The classified files sorted into folders, one for each class and `failed` for the rest, as links or copies. Where thresholds
+//! are used, a class's folder has what is accepted, and what is to be looked at lies in the class's folder below `review`.
 //!
 //! Below its class a file keeps the path that the labels show for it, so no two files collide. All of it is built under another
 //! name and appears with one rename at the end of the run; a stopped run leaves no folder that looks whole.
@@ -10,11 +11,15 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use super::decision::Decision;
 use super::rows::{Outcome, Row};
 use crate::atomic_file::folder_of;
 
 /// Folder of the files that have no class.
 const FAILED: &str = "failed";
+
+/// Folder of the files whose label a person should look at, with a folder for each class in it.
+const REVIEW: &str = "review";
 
 /// Where files are sorted to, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +107,7 @@ impl Sorter {
     }
 
     /// Puts a file where it belongs. One that cannot be classified may be gone or unreadable; then nothing stands for it.
-    pub(super) fn place(&mut self, row: &Row) -> Result<()> {
+    pub(super) fn place(&mut self, row: &Row, decision: Option<Decision>) -> Result<()> {
         let (class, is_failed) = match &row.outcome {
             Outcome::Labelled { best, .. } => (
                 best.first()
@@ -112,7 +117,11 @@ impl Sorter {
             ),
             Outcome::Failed(_) => (FAILED, true),
         };
-        let place = self.building.join(class).join(below(&row.source.shown));
+        let folder = match decision {
+            Some(Decision::Review) => self.building.join(REVIEW).join(class),
+            Some(Decision::Accept) | None => self.building.join(class),
+        };
+        let place = folder.join(below(&row.source.shown));
         let parent = folder_of(&place);
         if parent != self.last_made {
             fs::create_dir_all(parent)
@@ -189,7 +198,7 @@ fn folder_name(label: &str) -> String {
                 character,
                 '/' | '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|' | '%'
             )
-            || (place == 0 && (character == '.' || label == FAILED));
+            || (place == 0 && (character == '.' || label == FAILED || label == REVIEW));
         if is_special {
             for byte in character.encode_utf8(&mut [0; 4]).bytes() {
                 name.push_str(&format!("%{byte:02X}"));
@@ -212,6 +221,7 @@ mod tests {
         assert_eq!(folder_name("T-shirt/top"), "T-shirt%2Ftop");
         assert_eq!(folder_name(".."), "%2E.");
         assert_eq!(folder_name("failed"), "%66ailed");
+        assert_eq!(folder_name("review"), "%72eview");
         assert_eq!(folder_name("größe 3"), "größe 3");
         assert_eq!(
             below(Path::new("../../etc/x")),
@@ -249,8 +259,15 @@ mod tests {
             bad.source.path = at("in/y.jpg");
             let mut gone = row("z.jpg", fault());
             gone.source.path = at("in/z.jpg");
-            for row in [&good, &bad, &gone] {
-                sorter.place(row).unwrap();
+            let mut doubtful = row("shop/y.jpg", labelled(None));
+            doubtful.source.path = at("in/y.jpg");
+            for (row, decision) in [
+                (&good, Some(Decision::Accept)),
+                (&bad, None),
+                (&gone, None),
+                (&doubtful, Some(Decision::Review)),
+            ] {
+                sorter.place(row, decision).unwrap();
             }
             assert!(!at("sorted").exists());
             sorter.publish().unwrap();
@@ -260,6 +277,10 @@ mod tests {
             );
             assert_eq!(
                 fs::read_to_string(at("sorted/failed/y.jpg")).unwrap(),
+                "in/y.jpg"
+            );
+            assert_eq!(
+                fs::read_to_string(at("sorted/review/b%2Fc/shop/y.jpg")).unwrap(),
                 "in/y.jpg"
             );
             assert_eq!(fs::read_dir(at("sorted/failed")).unwrap().count(), 1);

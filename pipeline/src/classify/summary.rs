@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::decision::{Decision, Decisions};
 use super::earlier::Comparison;
 use super::rows::{Origin, Outcome, Row};
 use super::walk::Skipped;
@@ -20,6 +21,9 @@ pub struct Summary {
     pub classes: Vec<ClassCount>,
     /// Confidences of the most probable class: entry `i` counts those from `i/10` to `(i+1)/10`.
     pub confidence_histogram: [u64; 10],
+    /// What was decided about the classified rows, where thresholds are used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decisions: Option<Decisions>,
     /// What got no row.
     pub skipped: Skipped,
     /// Rows that were copied from a file with the same content in this run.
@@ -112,6 +116,7 @@ impl Summary {
             statuses: [0; Status::ALL.len()],
             classes,
             confidence_histogram: [0; 10],
+            decisions: None,
             skipped: Skipped::default(),
             duplicates: 0,
             comparison: Comparison::default(),
@@ -122,7 +127,7 @@ impl Summary {
         }
     }
 
-    pub(crate) fn count(&mut self, row: &Row) {
+    pub(crate) fn count(&mut self, row: &Row, decision: Option<Decision>) {
         self.found += 1;
         self.duplicates += u64::from(row.origin == Origin::Duplicate);
         self.statuses[row.outcome.status() as usize] += 1;
@@ -132,6 +137,9 @@ impl Summary {
             self.classes[first.class].count += 1;
             let tenth = (first.confidence * 10.0) as usize;
             self.confidence_histogram[tenth.min(9)] += 1;
+        }
+        if let Some(decision) = decision {
+            self.decisions.get_or_insert_default().count(decision);
         }
     }
 
@@ -181,13 +189,24 @@ mod tests {
     fn the_numbers_add_up() {
         let mut summary = Summary::new(&["a".into(), "b".into()]);
         for (class, confidence) in [(1, 1.0), (1, 0.25), (0, 0.3)] {
-            summary.count(&row(Outcome::Labelled {
+            let labelled = Outcome::Labelled {
                 best: vec![Candidate { class, confidence }],
                 damage: None,
-            }));
+            };
+            let decision = match confidence {
+                1.0 => Decision::Accept,
+                _ => Decision::Review,
+            };
+            summary.count(&row(labelled), Some(decision));
         }
         assert!(summary.is_all_ok());
-        summary.count(&row(Outcome::Failed(Fault::new(Status::Vanished, "gone"))));
+        let gone = Outcome::Failed(Fault::new(Status::Vanished, "gone"));
+        summary.count(&row(gone), None);
+        let decided = Decisions {
+            accept: 1,
+            review: 2,
+        };
+        assert_eq!(summary.decisions, Some(decided));
         assert_eq!(summary.found, summary.statuses.iter().sum::<u64>());
         assert_eq!(
             summary

@@ -12,6 +12,7 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session, SessionOutputs};
 use ort::value::TensorRef;
 
+use super::calibration::Calibration;
 use super::file::ModelFile;
 use super::foreign::Layout;
 use super::interface::{Input, Interface, LOGITS, Outputs, PROBABILITIES};
@@ -68,6 +69,7 @@ pub struct Classifier {
     labels: Vec<String>,
     preprocess: Preprocess,
     temperature: f32,
+    calibration: Option<Calibration>,
     /// Input of a model that takes floats, kept between batches.
     floats: Vec<f32>,
 }
@@ -108,6 +110,7 @@ impl Classifier {
             labels: metadata.labels.clone(),
             preprocess: metadata.preprocess.clone(),
             temperature: metadata.temperature,
+            calibration: metadata.calibration.clone(),
             floats: Vec::new(),
         };
         for (number, test) in metadata.self_test.iter().enumerate() {
@@ -143,6 +146,11 @@ impl Classifier {
     /// How an image becomes a row of a batch.
     pub fn preprocess(&self) -> &Preprocess {
         &self.preprocess
+    }
+
+    /// What the model's confidences were worth on validation images, where that is known.
+    pub fn calibration(&self) -> Option<&Calibration> {
+        self.calibration.as_ref()
     }
 
     /// Classifies the first `images` rows of a batch.

@@ -181,6 +181,7 @@ impl ModelFile {
             labels: facts.labels,
             preprocess: facts.contract.preprocess,
             temperature: 1.0,
+            calibration: None,
             summary: serde_json::Value::Null,
             self_test: Vec::new(),
         };

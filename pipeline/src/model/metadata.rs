@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::calibration::Calibration;
 use crate::onnx::StringStringEntryProto;
 use crate::preprocess::Preprocess;
 
@@ -32,6 +33,8 @@ pub struct Metadata {
     pub preprocess: Preprocess,
     /// Probabilities are the softmax of logits divided by this.
     pub temperature: f32,
+    /// What the confidences were worth on validation images; models made before this was measured have none.
+    pub calibration: Option<Calibration>,
     /// How the model was trained, for people and reports.
     pub summary: serde_json::Value,
     /// Images with the logits they must give, run whenever the model is loaded.
@@ -52,14 +55,18 @@ impl Metadata {
     /// The entries to put into a model, in fixed order.
     pub(crate) fn to_entries(&self) -> Result<Vec<StringStringEntryProto>> {
         self.validate()?;
-        Ok(vec![
+        let mut entries = vec![
             entry("format_version", &self.format_version)?,
             entry("labels", &self.labels)?,
             entry("preprocess", &self.preprocess)?,
             entry("temperature", &self.temperature)?,
             entry("summary", &self.summary)?,
             entry("self_test", &self.self_test)?,
-        ])
+        ];
+        if let Some(calibration) = &self.calibration {
+            entries.push(entry("calibration", calibration)?);
+        }
+        Ok(entries)
     }
 
     /// Reads the entries back; keys without our prefix are someone else's.
@@ -83,6 +90,10 @@ impl Metadata {
             labels: field(&values, "labels")?,
             preprocess: field(&values, "preprocess")?,
             temperature: field(&values, "temperature")?,
+            calibration: match values.contains_key("calibration") {
+                true => Some(field(&values, "calibration")?),
+                false => None,
+            },
             summary: field(&values, "summary")?,
             self_test: field(&values, "self_test")?,
         };
@@ -98,6 +109,9 @@ impl Metadata {
             "the temperature is {}, it has to be above zero",
             self.temperature
         );
+        if let Some(calibration) = &self.calibration {
+            calibration.validate(self.labels.len())?;
+        }
         for (number, test) in self.self_test.iter().enumerate() {
             ensure!(
                 test.logits.len() == self.labels.len(),

@@ -5,6 +5,7 @@ use base64::prelude::BASE64_STANDARD;
 use image::{ImageFormat, Rgb, RgbImage};
 use serde_json::json;
 
+use super::calibration::{CALIBRATION_VERSION, Calibration, Step};
 use super::foreign::{ForeignContract, ForeignFacts, Layout, OutputKind};
 use super::metadata::{FORMAT_VERSION, Metadata, SelfTest};
 use crate::onnx::{
@@ -81,11 +82,37 @@ pub(crate) fn metadata() -> Metadata {
         labels: ["red", "green", "blue"].map(str::to_owned).to_vec(),
         preprocess: Preprocess::stretch(2, 4, Colour::Rgb),
         temperature: 1.0,
+        calibration: None,
         summary: json!({"seed": 7, "epochs": 1}),
         self_test: vec![SelfTest {
             image: BASE64_STANDARD.encode(png.into_inner()),
             logits: vec![1.0, 0.0, 0.2],
         }],
+    }
+}
+
+/// Of 1000 images, 500 for each of two classes and none for the third.
+pub(crate) fn calibration() -> Calibration {
+    let step = |(threshold, accepted, correct)| Step {
+        threshold,
+        accepted,
+        correct,
+    };
+    Calibration {
+        version: CALIBRATION_VERSION,
+        images: 1000,
+        error_before: 0.08,
+        error_after: 0.01,
+        pooled: [(0.9, 250, 250), (0.6, 600, 590), (0.0, 1000, 890)]
+            .map(step)
+            .to_vec(),
+        classes: vec![
+            [(0.9, 199, 199), (0.6, 399, 398), (0.0, 500, 490)]
+                .map(step)
+                .to_vec(),
+            [(0.8, 49, 49), (0.0, 500, 400)].map(step).to_vec(),
+            Vec::new(),
+        ],
     }
 }
 

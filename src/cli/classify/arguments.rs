@@ -14,6 +14,7 @@ use pipeline::classify::{
 };
 use pipeline::decode::{Limits, Status};
 
+use crate::cli::acceptance::AcceptanceArgs;
 use crate::cli::model::{ModelArgs, at_least_one, cores};
 
 /// Label every image under some folders
@@ -26,6 +27,7 @@ Examples:
   catalog classify photos --out monday.csv --previous sunday.csv --max-failures 1%
   catalog classify photos --out part-2.csv --shard 2/8
   catalog classify photos --out labels.csv --sort-into sorted --link symbolic
+  catalog classify photos --out labels.csv --target-precision 0.99
   find photos -name '*.jpg' -print0 | catalog classify --files-from - --null --out - --format jsonl
   catalog classify photos --out labels.csv --model other.onnx --labels names.txt --preprocess contract.json
 
@@ -54,6 +56,8 @@ pub(in crate::cli) struct ClassifyArgs {
     files: FileArgs,
     #[command(flatten)]
     output: OutputArgs,
+    #[command(flatten)]
+    acceptance: AcceptanceArgs,
     #[command(flatten)]
     earlier: EarlierArgs,
     #[command(flatten)]
@@ -91,7 +95,7 @@ struct OutputArgs {
     /// Write the CSV for Excel: with a byte order mark and CRLF
     #[arg(long, conflicts_with = "format")]
     excel: bool,
-    /// Sort the files into a new folder with one folder a class, and `failed` for the rest
+    /// Sort the files into a new folder with one folder a class, `review` for what is not accepted, and `failed` for the rest
     #[arg(long, value_name = "DIR")]
     sort_into: Option<PathBuf>,
     /// What stands for a file in the sorted folder
@@ -210,6 +214,7 @@ impl ClassifyArgs {
             },
             previous: previous.clone(),
             by_content: *by_content,
+            acceptance: self.acceptance.acceptance(),
             sort_into: self.output.sort_into.clone().map(|folder| SortInto {
                 folder,
                 link: match self.output.link {

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use pipeline::classify::{Destination, Finished, LabelsFacts, Settings, Summary, path_text};
 use pipeline::decode::Limits;
-use pipeline::model::{Device, ModelFile};
+use pipeline::model::{Device, Expectation, ModelFile};
 use serde::Serialize;
 
 use super::ClassifyArgs;
@@ -24,6 +24,8 @@ pub(super) struct Report<'a> {
     model: Model<'a>,
     runtime: Library<'a>,
     settings: Options,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accepting: Option<Accepting<'a>>,
     /// What `catalog merge` has to know of the labels.
     labels: &'a LabelsFacts,
     /// The stage that was busy longest.
@@ -55,6 +57,23 @@ struct Options {
     memory_budget: u64,
     by_content: bool,
     previous: Option<String>,
+    target_precision: Option<f64>,
+    review_below: Option<f32>,
+}
+
+/// From which confidence on labels were accepted.
+#[derive(Debug, Serialize)]
+struct Accepting<'a> {
+    thresholds: Vec<Threshold<'a>>,
+    /// What they gave on the model's validation images.
+    expected: Option<Expectation>,
+}
+
+#[derive(Debug, Serialize)]
+struct Threshold<'a> {
+    label: &'a str,
+    /// None where no label of the class was.
+    confidence: Option<f32>,
 }
 
 impl<'a> Report<'a> {
@@ -99,7 +118,22 @@ impl<'a> Report<'a> {
                 memory_budget: settings.memory_budget,
                 by_content: settings.by_content,
                 previous: settings.previous.as_deref().map(path_text),
+                target_precision: settings.acceptance.target_precision,
+                review_below: settings.acceptance.review_below,
             },
+            accepting: finished
+                .thresholding
+                .as_ref()
+                .map(|thresholding| Accepting {
+                    thresholds: model
+                        .metadata()
+                        .labels
+                        .iter()
+                        .zip(&thresholding.thresholds)
+                        .map(|(label, &confidence)| Threshold { label, confidence })
+                        .collect(),
+                    expected: thresholding.expected,
+                }),
             labels: &finished.labels,
             bottleneck: summary.stages.bottleneck(),
             summary,

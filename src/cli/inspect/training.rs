@@ -1,0 +1,136 @@
+//! The part of `catalog inspect` about the training: data, run, options, epochs.
+
+use serde_json::Value;
+
+use super::fact;
+use crate::training::export::TrainingSummary;
+
+/// How the model came to be; a summary of another version of the program is shown as it is.
+pub(super) fn lines(summary: &Value) -> Vec<String> {
+    if summary.is_null() {
+        return vec![fact("training", "nothing is said about it")];
+    }
+    let Ok(training) = serde_json::from_value::<TrainingSummary>(summary.clone()) else {
+        return vec![fact("training", summary)];
+    };
+    let data = &training.data;
+    let run = &training.run;
+    let mut lines = vec![
+        fact(
+            "trained by",
+            format!(
+                "catalog {} with ONNX Runtime {}",
+                training.program_version, training.onnxruntime_version
+            ),
+        ),
+        fact(
+            "data",
+            format!(
+                "{}: {} images to learn from, {} to choose by, {} files not used",
+                data.name, data.train_images, data.validation_images, data.skipped_files
+            ),
+        ),
+        fact("fingerprint", &data.fingerprint),
+        fact(
+            "network",
+            format!(
+                "{} trained numbers, {:.1} million operations an image",
+                training.trained_scalars,
+                training.flops_per_image as f64 / 1e6
+            ),
+        ),
+        fact(
+            "run",
+            format!(
+                "{} epochs{}, best is epoch {} with validation accuracy {:.4}",
+                run.epochs,
+                if run.stopped { " until stopped" } else { "" },
+                run.best_epoch,
+                run.best_accuracy
+            ),
+        ),
+    ];
+    if let Some(options) = summary.get("options") {
+        lines.extend(option_lines(options));
+    }
+    lines.extend([
+        String::new(),
+        "epoch  train loss  validation loss  accuracy  learning rate".to_owned(),
+    ]);
+    for epoch in &training.epochs {
+        lines.push(format!(
+            "{:>5}  {:>10.4}  {:>15.4}  {:>8.4}  {:>13.2e}{}",
+            epoch.epoch,
+            epoch.train_loss,
+            epoch.validation_loss,
+            epoch.validation_accuracy,
+            epoch.learning_rate,
+            if epoch.epoch == run.best_epoch {
+                "  best"
+            } else {
+                ""
+            }
+        ));
+    }
+    lines
+}
+
+/// One line an option; those of a part of the program have its name in front.
+fn option_lines(options: &Value) -> Vec<String> {
+    let mut flat = Vec::new();
+    flatten(String::new(), options, &mut flat);
+    let width = flat.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let lines = flat.iter().enumerate().map(|(place, (name, value))| {
+        let first = if place == 0 { "options" } else { "" };
+        fact(first, format!("{name:width$}  {value}"))
+    });
+    lines.collect()
+}
+
+fn flatten(name: String, value: &Value, flat: &mut Vec<(String, String)>) {
+    match value {
+        Value::Object(fields) if !fields.is_empty() => {
+            for (field, value) in fields {
+                let name = match name.as_str() {
+                    "" => field.clone(),
+                    name => format!("{name}.{field}"),
+                };
+                flatten(name, value, flat);
+            }
+        }
+        Value::String(text) => flat.push((name, text.clone())),
+        Value::Null => flat.push((name, "none".to_owned())),
+        value => flat.push((name, value.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn unknown_summaries_are_shown_without_control_characters() {
+        let unknown = lines(&json!({"by": "a later\u{1b}[2J version"})).join("\n");
+        assert!(unknown.contains("a later") && !unknown.contains('\u{1b}'));
+        assert_eq!(
+            lines(&Value::Null),
+            ["training     nothing is said about it"]
+        );
+    }
+
+    #[test]
+    fn options_are_a_line_each() {
+        let options = json!({"seed": 1, "fit": {"kind": "sgd", "clip": null, "range": [0.5, 1.0]}});
+        assert_eq!(
+            option_lines(&options),
+            [
+                "options      fit.clip   none",
+                "             fit.kind   sgd",
+                "             fit.range  [0.5,1.0]",
+                "             seed       1",
+            ]
+        );
+    }
+}
