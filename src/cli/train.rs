@@ -1,6 +1,7 @@
 //! `catalog train`: from a data set to a model file.
 
 mod network;
+mod report;
 
 use std::fs;
 use std::io::Write;
@@ -41,7 +42,8 @@ const STOPPING: &str =
     after_help = "Examples:\n  catalog train fashion-mnist --out models/fashion\n  \
     catalog train photos --out models/shop --size 64 --epochs 30\n  \
     catalog train fashion-mnist --out models/study --network seed --optimizer adamw --epochs 10\n\n\
-    The folder gets model.onnx, history.csv and options.json; --config takes the latter back."
+    The folder gets model.onnx, report.html, metrics.json, history.csv, options.json and plots/;\n\
+    --config takes options.json back."
 )]
 pub struct TrainArgs {
     /// `fashion-mnist`, a folder of class folders or of IDX files, a 785-column CSV, or a CSV with the columns path and label
@@ -185,6 +187,7 @@ pub(super) fn run(args: &TrainArgs, global: &GlobalArgs) -> Result<ExitCode> {
         false => Renderer::for_stderr(),
     };
     let mut told = false;
+    let mut formulation = String::new();
     let trained = train(
         &dataset,
         &options,
@@ -193,6 +196,9 @@ pub(super) fn run(args: &TrainArgs, global: &GlobalArgs) -> Result<ExitCode> {
         &mut |event| {
             if stop.is_asked() && !mem::replace(&mut told, true) {
                 renderer.render(&Event::Warning(STOPPING.to_owned()));
+            }
+            if let Event::RunStarted(start) = event {
+                formulation.clone_from(&start.formulation);
             }
             renderer.render(event);
         },
@@ -212,6 +218,16 @@ pub(super) fn run(args: &TrainArgs, global: &GlobalArgs) -> Result<ExitCode> {
         exported.largest_gap,
         exported.compared_images
     );
+    let path = report::write(
+        &args.out,
+        dataset,
+        &trained,
+        &exported,
+        &runtime,
+        formulation,
+    )
+    .context("the model is in place, but not its report")?;
+    tracing::info!("report written to {}", path.display());
     match trained.ending {
         Ending::Finished => Ok(ExitCode::SUCCESS),
         Ending::Stopped => Ok(stop.exit_code()),
