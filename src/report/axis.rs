@@ -49,17 +49,19 @@ impl Axis {
     /// A linear axis around all finite `values`, widened to whole steps; 0 to 1 without any.
     pub fn around(label: &str, values: impl IntoIterator<Item = f64>, format: Format) -> Self {
         let [low, high] = extent(values).unwrap_or([0.0, 1.0]);
+        let widened = |step: f64| [(low / step).floor() * step, (high / step).ceil() * step];
         let spread = if high > low {
             high - low
         } else {
             high.abs().max(1e-3)
         };
         let step = nice_step(spread / INTERVALS);
-        let range = [(low / step).floor() * step, (high / step).ceil() * step];
-        let range = if range[0] < range[1] {
-            range
-        } else {
-            [range[0] - step, range[1] + step]
+        // The widened range may ask for larger steps, and its ends shall be on those.
+        let [start, end] = widened(step);
+        let step = nice_step((end - start).max(spread) / INTERVALS);
+        let range = match widened(step) {
+            [start, end] if start < end => [start, end],
+            [start, end] => [start - step, end + step],
         };
         Self::linear(label, range, format)
     }

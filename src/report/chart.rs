@@ -15,8 +15,8 @@ const WIDTH: f64 = 420.0;
 const HEIGHT: f64 = 300.0;
 /// The corners of the frame.
 const LEFT: f64 = 62.0;
-const RIGHT: f64 = 406.0;
-const TOP: f64 = 38.0;
+const RIGHT: f64 = 394.0;
+const TOP: f64 = 46.0;
 const BOTTOM: f64 = 250.0;
 /// About the width of a letter of the legend.
 const LETTER: f64 = 7.4;
@@ -201,17 +201,16 @@ fn marker(mark: Mark, index: usize, x: f64, y: f64) -> Markup {
     }
 }
 
-/// A dashed line from top to bottom with a word on the side that has room.
+/// A dashed line from top to bottom with a word above it.
 fn guide(x: f64, word: &str) -> Markup {
-    let is_right = x < (LEFT + RIGHT) / 2.0;
-    let (place, anchor) = if is_right {
-        (x + 5.0, "start")
+    let anchor = if x < (LEFT + RIGHT) / 2.0 {
+        "start"
     } else {
-        (x - 5.0, "end")
+        "end"
     };
     html! {
         line.guide x1=(rounded(x)) y1=(TOP) x2=(rounded(x)) y2=(BOTTOM) stroke-dasharray="4 4" {}
-        text x=(rounded(place)) y=(TOP + 12.0) text-anchor=(anchor) { (printable(word)) }
+        text x=(rounded(x)) y=(TOP - 5.0) text-anchor=(anchor) { (printable(word)) }
     }
 }
 
@@ -257,7 +256,7 @@ mod tests {
     #[test]
     fn a_line_goes_through_the_places_of_its_values() {
         let svg = chart(vec![series("train", Mark::Line)]).figure().file();
-        assert!(svg.contains("M62 38L406 250"), "{svg}");
+        assert!(svg.contains("M62 46L394 250"), "{svg}");
         assert_eq!(svg.matches("<circle").count(), 2);
         assert!(svg.contains(">best</text>"));
     }
@@ -269,7 +268,7 @@ mod tests {
             .file();
         // Half of the first bar is left of the axis, and 1.5 units are the gap between bars.
         assert!(
-            svg.contains(r#"<rect class="bar" x="62.8" y="38" width="84.5" height="212">"#),
+            svg.contains(r#"<rect class="bar" x="62.8" y="46" width="81.5" height="204">"#),
             "{svg}"
         );
     }

@@ -3,7 +3,8 @@
 use maud::{Markup, html};
 
 use crate::metrics::calibration::{
-    CoveragePoint, ReliabilityBin, coverage_precision, expected_calibration_error, reliability,
+    CoveragePoint, RELIABILITY_BINS, ReliabilityBin, coverage_precision,
+    expected_calibration_error, reliability,
 };
 
 use super::axis::{Axis, Format};
@@ -12,8 +13,6 @@ use super::figure::Figure;
 use super::page::scrolling;
 use super::text::{grouped, percent};
 
-/// Ranges of confidence of the reliability diagram.
-const BINS: usize = 15;
 /// A curve has at most so many points: more are finer than a screen.
 const MOST_POINTS: usize = 300;
 /// Precisions that the table of thresholds gives a row.
@@ -33,7 +32,7 @@ pub struct Confidence {
 impl Confidence {
     /// Figures from the confidence of each answer and whether it was right.
     pub fn of(confidences: &[f32], correct: &[bool]) -> Self {
-        let bins = reliability(confidences, correct, BINS);
+        let bins = reliability(confidences, correct, RELIABILITY_BINS);
         Self {
             expected_calibration_error: expected_calibration_error(&bins),
             bins,
@@ -171,7 +170,7 @@ impl Confidence {
                 h3 { "What a threshold would accept" }
                 p { "Answers below the threshold would go to a person. Found on these very images, so expect slightly less on others." }
                 (scrolling("What a threshold would accept", html! {
-                    table.numbers {
+                    table.numbers.short.slim {
                         caption.hidden { "What a threshold on the confidence would accept" }
                         thead { tr { th scope="col" { "precision wanted" } th scope="col" { "accept from confidence" } th scope="col" { "coverage" } th scope="col" { "precision" } } }
                         tbody {
@@ -190,7 +189,7 @@ impl Confidence {
             details {
                 summary { "Figures of the reliability diagram" }
                 (scrolling("Figures of the reliability diagram", html! {
-                    table.numbers {
+                    table.numbers.short.slim {
                         caption.hidden { "Figures of the reliability diagram" }
                         thead { tr { th scope="col" { "confidence" } th scope="col" { "images" } th scope="col" { "mean confidence" } th scope="col" { "accuracy" } } }
                         tbody {

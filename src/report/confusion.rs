@@ -58,11 +58,11 @@ fn table(matrix: &ConfusionMatrix, classes: &[String]) -> Markup {
             input #cells-shares type="radio" name="cells";
             label for="cells-shares" { "per cent of the row" }
             (scrolling("Confusion matrix", html! {
-                table class=(size) {
+                table class=(size) style={ "--columns:" (matrix.classes()) } {
                     caption.hidden { "Confusion matrix: rows are the truth, columns what the model said" }
                     thead {
                         tr {
-                            th.corner scope="col" { "truth" br; "↓" span.hidden { " said →" } }
+                            th.corner scope="col" { "truth ↓" br; "said →" }
                             @for class in classes { th scope="col" title=(printable(class)) { span { (name(class)) } } }
                         }
                     }
@@ -101,9 +101,9 @@ fn pairs(
     html! {
         h3 { "Most frequent mistakes" }
         (scrolling("Most frequent mistakes", html! {
-            table.numbers {
+            table.numbers.short {
                 caption.hidden { "Most frequent mistakes" }
-                thead { tr { th scope="col" { "truth" } th scope="col" { "the model said" } th scope="col" { "images" } th scope="col" { "of the class" } } }
+                thead { tr { th scope="col" { "truth" } th.words scope="col" { "the model said" } th scope="col" { "images" } th scope="col" { "of the class" } } }
                 tbody {
                     @for confusion in confusions.iter().take(most) {
                         tr {

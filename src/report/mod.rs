@@ -146,6 +146,7 @@ impl Report<'_> {
         html! {
             @if let Some(history) = self.history.filter(|history| !history.epochs.is_empty()) {
                 (gallery(&curves::curves(history)))
+                p { "Augmentation, dropout and label smoothing make the training loss higher than it would be on plain images: it may lie above that of the validation." }
                 (curves::epoch_table(history))
             }
         }
@@ -172,4 +173,117 @@ pub fn save_figures(figures: &[Figure], folder: &Path) -> Result<()> {
     fs::create_dir_all(folder)
         .with_context(|| format!("cannot make the folder {}", folder.display()))?;
     figures.iter().try_for_each(|figure| figure.save(folder))
+}
+
+#[cfg(test)]
+mod tests {
+    use pipeline::preprocess::{Colour, Preprocess};
+
+    use super::*;
+    use crate::dataset::Split;
+    use crate::evaluation::Verdict;
+    use crate::metrics::{Evaluation, Scores};
+
+    /// A report on three images of two classes, one of them taken for the other.
+    fn html() -> String {
+        let labels = ["bag", "<img src=x onerror=alert(1)>"].map(str::to_owned);
+        let rows: [(&[f32], u32); 3] = [(&[0.9, 0.1], 0), (&[0.75, 0.25], 1), (&[0.25, 0.75], 1)];
+        let answers = [(0, 0.9), (0, 0.75), (1, 0.75)];
+        let judgement = Judgement {
+            evaluation: Evaluation::from_rows(&labels, Scores::Probabilities, &[1], rows).unwrap(),
+            verdicts: rows
+                .iter()
+                .zip(answers)
+                .enumerate()
+                .map(|(index, ((_, label), answer))| Verdict {
+                    source: format!("\"><b>{index}"),
+                    label: *label,
+                    answer: Some(answer),
+                })
+                .collect(),
+            without_answer: 0,
+        };
+        let dataset = Dataset {
+            name: "shop".into(),
+            classes: labels.to_vec(),
+            preprocess: Preprocess::stretch(1, 1, Colour::Grey),
+            train: Split::default(),
+            validation: Some(Split {
+                pixels: vec![0, 100, 200],
+                labels: vec![0, 1, 1],
+                sources: vec![String::new(); 3],
+            }),
+            test: None,
+            skipped: Vec::new(),
+            fingerprint: "ab12".into(),
+        };
+        Report {
+            kind: "Training report",
+            subtitle: "On three images.".into(),
+            part: "validation",
+            labels: &labels,
+            dataset: &dataset,
+            judgement: &judgement,
+            history: None,
+            remarks: vec!["Mind <this>.".into()],
+            data: &DataSheet::of(&dataset),
+            options: serde_json::json!({"seed": 1, "note": "<i>"}),
+            environment: vec![("system", "a & b".into())],
+            footer: "Written today.".into(),
+        }
+        .html()
+    }
+
+    /// Level and text of each heading, and the names of what is below it.
+    fn outline(html: &str) -> String {
+        let mut lines = Vec::new();
+        for piece in html.split('<') {
+            let Some((tag, text)) = piece.split_once('>') else {
+                continue;
+            };
+            let element = tag.split_whitespace().next().unwrap_or_default();
+            match element {
+                "h2" | "h3" => lines.push(format!("{element} {text}")),
+                "caption" => lines.push(format!("   table {text}")),
+                "title" if tag.contains("id=") => lines.push(format!("   plot {text}")),
+                _ => {}
+            }
+        }
+        lines.join("\n")
+    }
+
+    #[test]
+    fn headings_tables_and_plots_are_in_order() {
+        insta::assert_snapshot!(outline(&html()), @r"
+        h2 Summary
+        h2 Confusion matrix
+           table Confusion matrix: rows are the truth, columns what the model said
+        h3 Most frequent mistakes
+           table Most frequent mistakes
+        h2 Classes
+           table Figures of each class
+        h2 Confidence
+           plot Reliability
+           plot How sure the model is
+           plot Coverage and precision
+        h3 What a threshold would accept
+           table What a threshold on the confidence would accept
+           table Figures of the reliability diagram
+        h2 Most confident mistakes
+        h2 Data
+           table Images of each class
+        h2 Options
+        h2 Environment
+        ");
+    }
+
+    #[test]
+    fn nothing_from_the_data_becomes_html() {
+        let html = html();
+        for hostile in ["<img src=x", "<b>", "<this>", "<i>"] {
+            assert!(!html.contains(hostile), "{hostile}");
+        }
+        assert!(html.contains("&lt;img src=x onerror=alert(1)&gt;"));
+        assert_eq!(html, self::html(), "the same figures give the same bytes");
+    }
 }

@@ -4,6 +4,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::text::printable;
 
+/// Values with more HTML than this get a row of their own.
+const LONG_VALUE: usize = 50;
 const STYLE: &str = include_str!("page.css");
 
 /// A whole report.
@@ -82,7 +84,7 @@ impl Page {
 
 /// Something wider than a phone, which scrolls in itself and can be reached with the keyboard.
 pub fn scrolling(label: &str, content: Markup) -> Markup {
-    html! { div.scroll role="region" aria-label=(printable(label)) tabindex="0" { (content) } }
+    html! { div.scroll role="region" aria-label={ "Table: " (printable(label)) } tabindex="0" { (content) } }
 }
 
 /// Names and values in columns.
@@ -90,7 +92,8 @@ pub fn facts<'a>(pairs: impl IntoIterator<Item = (&'a str, Markup)>) -> Markup {
     html! {
         dl.facts {
             @for (name, value) in pairs {
-                div { dt { (printable(name)) } dd { (value) } }
+                @let class = (value.0.len() > LONG_VALUE).then_some("wide");
+                div class=[class] { dt { (printable(name)) } dd { (value) } }
             }
         }
     }

@@ -11,6 +11,7 @@ mod formulations;
 mod gradients;
 mod graph;
 mod nightly;
+mod report;
 mod runtime;
 mod runtime_commands;
 mod testenv;
