@@ -209,17 +209,11 @@ mod tests {
             "90.0% | 90.2% | 90.4% | 90.6% | 90.8% | 91.0%"
         );
         let axis = Axis::linear("epoch", [1.0, 12.0], Format::Count);
-        assert_eq!(words(&axis), "2 | 4 | 6 | 8 | 10 | 12");
+        assert_eq!(words(&axis), "3 | 6 | 9 | 12");
         let axis = Axis::linear("epoch", [0.5, 1.5], Format::Count);
         assert_eq!(words(&axis), "1");
         let axis = Axis::log_around("rate", [0.001, 0.1]);
-        assert_eq!(
-            words(&axis),
-            "0.001 | 0.003 | 0.010 | 0.030 | 0.100"
-                .replace("0.010", "0.01")
-                .replace("0.030", "0.03")
-                .replace("0.100", "0.1")
-        );
+        assert_eq!(words(&axis), "0.001 | 0.003 | 0.01 | 0.03 | 0.1");
     }
 
     #[test]
