@@ -35,6 +35,19 @@ pub struct Verdict {
     pub answer: Option<(usize, f32)>,
 }
 
+impl Judgement {
+    /// The confidence of every answer and whether it was right, in the data's order; images without an answer are left out.
+    pub fn answers(&self) -> (Vec<f32>, Vec<bool>) {
+        self.verdicts
+            .iter()
+            .filter_map(|verdict| {
+                let (class, confidence) = verdict.answer?;
+                Some((confidence, class == verdict.label as usize))
+            })
+            .unzip()
+    }
+}
+
 /// Judges a model on all images of `dataset`, which has been loaded with the model's contract.
 ///
 /// `classify` takes a batch `[batch_size, H, W, C]`, the last one padded with zeros, and how many of its images count, as
@@ -240,6 +253,9 @@ mod tests {
         assert_eq!(judgement.verdicts[0].label, 0);
         assert_eq!(judgement.verdicts[4].answer, Some((2, 0.5)));
         assert_eq!(judgement.verdicts[4].source, "#4");
+        let (confidences, correct) = judgement.answers();
+        assert_eq!(confidences, [0.5; 5]);
+        assert_eq!(correct, [true, true, true, false, false]);
     }
 
     #[test]

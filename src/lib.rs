@@ -13,5 +13,6 @@ pub mod lowering;
 pub mod metrics;
 pub mod network;
 pub mod operators;
+pub mod report;
 pub mod runtime;
 pub mod training;

@@ -1,6 +1,7 @@
 //! `catalog evaluate`: how good a model is on labelled images.
 
 mod acceptance;
+mod report;
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -24,7 +25,8 @@ use crate::dataset::{self, Dataset, LoadSettings, Part, Parts, Pixels, Purpose, 
 use crate::evaluation::{Judgement, judge};
 use crate::metrics::Evaluation;
 use crate::metrics::display::{self, Space};
-use crate::runtime::{self, Need, Runtime};
+use crate::report::Metrics;
+use crate::runtime::{self, Need};
 
 /// Columns of a table that goes to a file or another program.
 const COLUMNS_WITHOUT_TERMINAL: usize = 120;
@@ -37,6 +39,7 @@ Examples:
   catalog evaluate photos --model models/shop/model.onnx --confusion confusion.csv
   catalog evaluate photos --part all --predictions predictions.csv --metrics metrics.json
   catalog evaluate photos --target-precision 0.99
+  catalog evaluate photos --report report.html
 
 Data and model meet by the names of the classes. The loss is the mean cross-entropy of the
 probabilities that classify writes, in nats.
@@ -63,6 +66,12 @@ pub(super) struct EvaluateArgs {
     /// Write source, label, predicted class and confidence of every image as CSV
     #[arg(long, value_name = "FILE.csv")]
     predictions: Option<PathBuf>,
+    /// Write a report for people: one HTML file with plots, tables and the most confident mistakes
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
+    /// Write the plots of the report as SVG and PNG files
+    #[arg(long, value_name = "DIR")]
+    plots: Option<PathBuf>,
     #[command(flatten)]
     acceptance: AcceptanceArgs,
     #[command(flatten)]
@@ -93,7 +102,7 @@ pub(super) fn run(args: &EvaluateArgs, global: &GlobalArgs) -> Result<ExitCode> 
     let runtime = runtime::load(&global.runtime_settings()?, Need::Inference)?;
     let dataset = dataset::load(&source, &load_settings(args, &model, global)?)?;
     warn_of_skipped(&dataset);
-    let (mut classifier, _) = args.model.classifier(&runtime, &model, cores())?;
+    let (mut classifier, device) = args.model.classifier(&runtime, &model, cores())?;
 
     tracing::info!("evaluating {}", described(&dataset));
     let stop = Stop::listen()?;
@@ -133,7 +142,17 @@ pub(super) fn run(args: &EvaluateArgs, global: &GlobalArgs) -> Result<ExitCode> 
     }
 
     let trust = Trust::new(&judgement, labels, &acceptance, thresholding.as_ref());
-    files.write(&model, &runtime, &dataset, &judgement, &trust)?;
+    let report = report::Written {
+        model: &model,
+        runtime: &runtime,
+        device,
+        dataset: &dataset,
+        judgement: &judgement,
+    };
+    files.write(&report, &trust)?;
+    if let Some(folder) = &args.plots {
+        report.save_plots(folder)?;
+    }
     print(&format!(
         "{}\n{}",
         text(&judgement.evaluation, labels, space()),
@@ -219,43 +238,26 @@ struct OutputFiles {
     confusion: Option<StagedFile>,
     metrics: Option<StagedFile>,
     predictions: Option<StagedFile>,
+    report: Option<StagedFile>,
 }
 
 /// All figures, as a file.
 #[derive(Serialize)]
-struct Metrics<'a> {
-    program: &'static str,
-    version: &'static str,
-    model: Model<'a>,
-    onnxruntime: &'a str,
-    data: Data<'a>,
-    /// What the loss is taken of.
-    loss_of: &'static str,
+struct AllFigures<'a> {
     #[serde(flatten)]
-    evaluation: &'a Evaluation,
+    metrics: Metrics<'a>,
     #[serde(flatten)]
     trust: &'a Trust,
 }
 
-#[derive(Serialize)]
-struct Model<'a> {
-    file: &'a str,
-    sha256: &'a str,
-}
-
-#[derive(Serialize)]
-struct Data<'a> {
-    name: &'a str,
-    /// Of the parts that were judged.
-    fingerprint: &'a str,
-    parts: Vec<&'static str>,
-    skipped_files: usize,
-    images_without_answer: usize,
-}
-
 impl OutputFiles {
     fn create(args: &EvaluateArgs) -> Result<Self> {
-        let paths = [&args.confusion, &args.metrics, &args.predictions];
+        let paths = [
+            &args.confusion,
+            &args.metrics,
+            &args.predictions,
+            &args.report,
+        ];
         let given: Vec<&Path> = paths
             .into_iter()
             .filter_map(|path| path.as_deref())
@@ -270,18 +272,19 @@ impl OutputFiles {
             confusion: create(&args.confusion)?,
             metrics: create(&args.metrics)?,
             predictions: create(&args.predictions)?,
+            report: create(&args.report)?,
         })
     }
 
     /// Writes them all before the first appears.
-    fn write(
-        self,
-        model: &ModelFile,
-        runtime: &Runtime,
-        dataset: &Dataset,
-        judgement: &Judgement,
-        trust: &Trust,
-    ) -> Result<()> {
+    fn write(self, written: &report::Written<'_>, trust: &Trust) -> Result<()> {
+        let &report::Written {
+            model,
+            runtime,
+            dataset,
+            judgement,
+            ..
+        } = written;
         let labels = &model.metadata().labels;
         let mut whole = Vec::new();
         if let Some(mut file) = self.confusion {
@@ -291,23 +294,8 @@ impl OutputFiles {
             whole.push(file.make_durable()?);
         }
         if let Some(mut file) = self.metrics {
-            let metrics = Metrics {
-                program: env!("CARGO_PKG_NAME"),
-                version: env!("CARGO_PKG_VERSION"),
-                model: Model {
-                    file: model.name(),
-                    sha256: model.checksum(),
-                },
-                onnxruntime: &runtime.version,
-                data: Data {
-                    name: &dataset.name,
-                    fingerprint: &dataset.fingerprint,
-                    parts: parts(dataset).into_iter().map(|(part, _)| part).collect(),
-                    skipped_files: dataset.skipped.len(),
-                    images_without_answer: judgement.without_answer,
-                },
-                loss_of: "probabilities",
-                evaluation: &judgement.evaluation,
+            let metrics = AllFigures {
+                metrics: Metrics::new(model, &runtime.version, dataset, judgement),
                 trust,
             };
             serde_json::to_writer_pretty(&mut file, &metrics)
@@ -318,6 +306,11 @@ impl OutputFiles {
         if let Some(mut file) = self.predictions {
             write_predictions(judgement, labels, &mut file)
                 .context("the predictions cannot be written")?;
+            whole.push(file.make_durable()?);
+        }
+        if let Some(mut file) = self.report {
+            file.write_all(written.html().as_bytes())
+                .context("the report cannot be written")?;
             whole.push(file.make_durable()?);
         }
         whole.into_iter().try_for_each(|file| file.publish())

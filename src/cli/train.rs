@@ -3,6 +3,7 @@
 mod calibration;
 mod exported;
 mod network;
+mod report;
 mod run_control;
 
 use std::fs;
@@ -48,7 +49,8 @@ const STOPPING: &str =
     catalog train photos --out models/shop --size 64 --epochs 30\n  \
     catalog train fashion-mnist --out models/study --network seed --optimizer adamw --epochs 10\n\n\
     The presets, measured on Fashion-MNIST and two cores, are described in docs/training.md.\n\n\
-    The folder gets model.onnx, history.csv and options.json; --config takes the latter back."
+    The folder gets model.onnx, report.html, metrics.json, history.csv, options.json and plots/;\n\
+    --config takes options.json back."
 )]
 pub struct TrainArgs {
     /// `fashion-mnist`, a folder of class folders or of IDX files, a 785-column CSV, or a CSV with the columns path and label
@@ -219,6 +221,7 @@ pub(super) fn run(args: &TrainArgs, global: &GlobalArgs) -> Result<ExitCode> {
         false => Renderer::for_stderr(),
     };
     let mut told = false;
+    let mut formulation = String::new();
     let trained = train(
         &dataset,
         &options,
@@ -228,6 +231,9 @@ pub(super) fn run(args: &TrainArgs, global: &GlobalArgs) -> Result<ExitCode> {
         &mut |event| {
             if stop.is_asked() && !mem::replace(&mut told, true) {
                 renderer.render(&Event::Warning(STOPPING.to_owned()));
+            }
+            if let Event::RunStarted(start) = event {
+                formulation.clone_from(&start.formulation);
             }
             renderer.render(event);
         },
@@ -252,6 +258,16 @@ pub(super) fn run(args: &TrainArgs, global: &GlobalArgs) -> Result<ExitCode> {
         exported.compared_images
     );
     tracing::info!("{}", calibration::line(&exported));
+    let path = report::write(
+        &args.out,
+        dataset,
+        &trained,
+        &exported,
+        &runtime,
+        formulation,
+    )
+    .context("the model is in place, but not its report")?;
+    tracing::info!("report written to {}", path.display());
     match trained.ending {
         Ending::Finished => Ok(ExitCode::SUCCESS),
         Ending::Stopped => Ok(stop.exit_code()),

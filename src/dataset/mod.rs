@@ -195,6 +195,17 @@ impl Dataset {
         Ok(self)
     }
 
+    /// The same data with one part alone, so that it can be judged by itself.
+    pub fn only(self, part: Part) -> Self {
+        let keep = |split: Option<Split>, of: Part| split.filter(|_| of == part);
+        Self {
+            train: keep(Some(self.train), Part::Train).unwrap_or_default(),
+            validation: keep(self.validation, Part::Validation),
+            test: keep(self.test, Part::Test),
+            ..self
+        }
+    }
+
     fn check_size(&self, purpose: Purpose) -> Result<()> {
         let name = &self.name;
         if self.parts().all(|(_, split)| split.is_empty()) {
@@ -363,6 +374,11 @@ mod tests {
                 assert_eq!(split.labels[index], whole.train.labels[original]);
             }
         }
+        let only = halves.clone().only(Part::Validation);
+        assert_eq!(
+            (only.train.len(), only.validation.as_ref()),
+            (0, Some(validation))
+        );
         let again = halves.clone().with_validation(0.5, 6).unwrap();
         assert_eq!(
             again.train, halves.train,

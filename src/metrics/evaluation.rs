@@ -21,6 +21,8 @@ pub struct Evaluation {
     pub macro_recall: f64,
     /// Mean F1 over the classes, each counting the same.
     pub macro_f1: f64,
+    /// Mean F1 over the classes, each counting by its images.
+    pub weighted_f1: f64,
     /// Figures of each class, in the order of the labels.
     pub classes: Vec<ClassFigures>,
     /// Rows are the truth, columns the prediction, both in the order of the labels.
@@ -177,6 +179,10 @@ impl Tally {
                 f1: matrix.f1(class),
             })
             .collect();
+        let weighted_f1 = (0..matrix.classes())
+            .map(|class| matrix.f1(class) * matrix.support(class) as f64)
+            .sum::<f64>()
+            / self.images as f64;
         let top_k = top_k
             .iter()
             .map(|&k| TopK {
@@ -192,6 +198,7 @@ impl Tally {
             macro_precision: matrix.macro_mean(ConfusionMatrix::precision),
             macro_recall: matrix.macro_mean(ConfusionMatrix::recall),
             macro_f1: matrix.macro_mean(ConfusionMatrix::f1),
+            weighted_f1,
             classes,
             confusion_matrix: matrix,
         })
@@ -258,6 +265,8 @@ mod tests {
             (0.0, 0.0, 0.0)
         );
         assert_eq!(evaluation.macro_recall, 2.0 / 3.0);
+        // F1 is 2/3, 0 and 2/3, for one, two and one images.
+        assert!((evaluation.weighted_f1 - 1.0 / 3.0).abs() < 1e-12);
     }
 
     #[test]

@@ -323,9 +323,9 @@ fn training_says_what_it_measured_and_evaluate_and_inspect_show_it() {
     let plain = env.succeed(&evaluate).stdout;
     assert!(plain.contains("expected calibration error"), "{plain}");
     assert!(!plain.contains("target precision"), "{plain}");
-    assert!(json(&env, "m.json")["expected_calibration_error"].is_number());
+    assert!(json(&env, "m.json")["calibration"]["expected_calibration_error"].is_number());
     assert_eq!(
-        json(&env, "m.json")["reliability"]
+        json(&env, "m.json")["calibration"]["bins"]
             .as_array()
             .unwrap()
             .len(),

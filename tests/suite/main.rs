@@ -12,6 +12,7 @@ mod formulations;
 mod gradients;
 mod graph;
 mod nightly;
+mod report;
 mod resume;
 mod runtime;
 mod runtime_commands;

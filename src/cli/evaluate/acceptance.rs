@@ -5,16 +5,14 @@ use serde::Serialize;
 
 use crate::cli::acceptance::described;
 use crate::evaluation::Judgement;
-use crate::metrics::calibration::{
-    RELIABILITY_BINS, ReliabilityBin, expected_calibration_error, reliability,
-};
+use crate::metrics::calibration::{RELIABILITY_BINS, expected_calibration_error, reliability};
 use crate::metrics::thresholds::{Accepted, Answers, accepted};
 
 /// How far the confidences can be trusted.
 #[derive(Debug, Serialize)]
 pub(super) struct Trust {
+    #[serde(skip)]
     expected_calibration_error: f64,
-    reliability: Vec<ReliabilityBin>,
     #[serde(skip_serializing_if = "Option::is_none")]
     acceptance: Option<Realised>,
 }
@@ -63,7 +61,6 @@ impl Trust {
         let bins = reliability(&answers.confidences, &answers.correct, RELIABILITY_BINS);
         Self {
             expected_calibration_error: expected_calibration_error(&bins),
-            reliability: bins,
             acceptance: thresholding
                 .map(|thresholding| Realised::new(&answers, labels, wish, thresholding)),
         }

@@ -1,0 +1,146 @@
+//! What a training leaves for people and programs beside the model: the report, its plots and the figures.
+//!
+//! They are about the model file as users get it, on the validation part; the test part is for `catalog evaluate`.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::{Context, Result};
+use pipeline::atomic_file;
+use pipeline::model::{Classifier, Device, ModelFile, SessionSettings};
+
+use crate::dataset::{Dataset, Part};
+use crate::evaluation::{Judgement, judge};
+use crate::report::environment::{moment, processor, system};
+use crate::report::text::{bytes, duration, grouped};
+use crate::report::{DataSheet, Metrics, Report, save_figures};
+use crate::runtime::Runtime;
+use crate::training::export::Exported;
+use crate::training::run::{Ending, Trained};
+
+use super::MODEL_FILE;
+
+/// Images per run of the model.
+const BATCH: usize = 256;
+/// The k of the top-k accuracies, as `evaluate` takes them by default.
+const TOP_K: [usize; 2] = [1, 3];
+
+/// Judges the exported model on the validation part and writes `metrics.json`, `plots/` and `report.html`; gives the path of
+/// the report.
+pub(super) fn write(
+    folder: &Path,
+    dataset: Dataset,
+    trained: &Trained,
+    exported: &Exported,
+    runtime: &Runtime,
+    formulation: String,
+) -> Result<PathBuf> {
+    let data = DataSheet::of(&dataset);
+    let validation = dataset.only(Part::Validation);
+    let model = ModelFile::from_bytes(exported.bytes.clone(), MODEL_FILE)?;
+    let judgement = judged(&validation, &model, runtime)?;
+
+    let metrics = Metrics::new(&model, &runtime.version, &validation, &judgement);
+    let metrics = serde_json::to_string_pretty(&metrics)? + "\n";
+    let save = |name: &str, text: &str| {
+        let path = folder.join(name);
+        atomic_file::write(&path, |file| Ok(file.write_all(text.as_bytes())?))?;
+        Ok::<_, anyhow::Error>(path)
+    };
+    save("metrics.json", &metrics)?;
+
+    let summary = &exported.summary;
+    let report = Report {
+        kind: "Training report",
+        subtitle: format!(
+            "How well the model learnt, judged on {} validation images.",
+            grouped(judgement.evaluation.images)
+        ),
+        part: Part::Validation.name(),
+        labels: &validation.classes,
+        dataset: &validation,
+        judgement: &judgement,
+        history: Some(&trained.history),
+        remarks: remarks(trained, &validation, &judgement),
+        data: &data,
+        options: serde_json::from_str(&serde_json::to_string(&summary.options)?)?,
+        environment: vec![
+            ("model", MODEL_FILE.to_owned()),
+            ("model checksum (SHA-256)", model.checksum().to_owned()),
+            ("model size", bytes(exported.bytes.len() as u64)),
+            (
+                "trained parameters",
+                grouped(summary.trained_scalars as u64),
+            ),
+            (
+                "operations for one image",
+                format!("{:.1} million", summary.flops_per_image as f64 / 1e6),
+            ),
+            ("training took", duration(trained.summary.seconds)),
+            ("catalog", summary.program_version.clone()),
+            ("ONNX Runtime", runtime.version.clone()),
+            ("formulation", formulation),
+            ("processor", processor()),
+            ("system", system()),
+        ],
+        footer: format!(
+            "Written by catalog {} on {}.",
+            env!("CARGO_PKG_VERSION"),
+            moment(SystemTime::now())
+        ),
+    };
+    save_figures(&report.figures(), &folder.join("plots"))?;
+    save("report.html", &report.html())
+}
+
+fn judged(validation: &Dataset, model: &ModelFile, runtime: &Runtime) -> Result<Judgement> {
+    let settings = SessionSettings {
+        device: Device::Cpu,
+        threads: 0,
+        spinning: false,
+    };
+    let mut classifier = Classifier::load(&runtime.environment, model, &settings)?;
+    judge(
+        validation,
+        &model.metadata().labels,
+        BATCH,
+        &TOP_K,
+        |batch, images| {
+            classifier
+                .classify(batch, images)
+                .context("the model could not be run")
+        },
+    )
+}
+
+fn remarks(trained: &Trained, validation: &Dataset, judgement: &Judgement) -> Vec<String> {
+    let mut remarks = Vec::new();
+    match trained.ending {
+        Ending::Finished => {}
+        Ending::Stopped => remarks.push(
+            "The training was stopped before its last epoch; this is the best model until then."
+                .to_owned(),
+        ),
+        Ending::Diverged { step } => remarks.push(format!(
+            "The loss was no number any more at step {step}; this is the best model before that."
+        )),
+    }
+    remarks.push(
+        "The best epoch was chosen by these same images, so expect a little less on new ones; catalog evaluate judges the model on a test part."
+            .to_owned(),
+    );
+    if judgement.without_answer > 0 {
+        remarks.push(format!(
+            "{} images are in no figure: the model gave numbers that are not finite for them.",
+            judgement.without_answer
+        ));
+    }
+    if !validation.skipped.is_empty() {
+        remarks.push(format!(
+            "{} files could not be used; see Data.",
+            validation.skipped.len()
+        ));
+    }
+    remarks
+}
