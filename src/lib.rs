@@ -15,3 +15,4 @@ pub mod network;
 pub mod operators;
 pub mod runtime;
 pub mod training;
+pub mod tune;
