@@ -14,7 +14,8 @@ use crate::training::options::TrainOptions;
 use crate::tune::plots;
 use crate::tune::points::Search;
 use crate::tune::records::{BEST, TABLE};
-use crate::tune::run::{Searched, Settings, search};
+use crate::tune::run::{Searched, search};
+use crate::tune::settings::Settings;
 use crate::tune::space::{NetworkKind, Space};
 
 use super::GlobalArgs;
@@ -185,10 +186,15 @@ fn conclude(searched: &Searched, out: &Path) -> Result<()> {
 
 impl SearchArgs {
     fn settings(&self) -> Result<Settings> {
-        let mut base = TrainOptions::default();
-        base.seed = self.seed.unwrap_or(base.seed);
-        base.threads = self.threads.unwrap_or(base.threads);
-        base.validation_fraction = self.validation_fraction.unwrap_or(base.validation_fraction);
+        let default = TrainOptions::default();
+        let base = TrainOptions {
+            seed: self.seed.unwrap_or(default.seed),
+            threads: self.threads.unwrap_or(default.threads),
+            validation_fraction: self
+                .validation_fraction
+                .unwrap_or(default.validation_fraction),
+            ..default
+        };
         let time_budget = match (self.trials, self.time_budget) {
             (None, None) => Some(DEFAULT_BUDGET),
             (_, given) => given,
