@@ -16,3 +16,4 @@ pub mod operators;
 pub mod report;
 pub mod runtime;
 pub mod training;
+pub mod tune;

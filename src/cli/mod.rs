@@ -11,6 +11,7 @@ mod model;
 mod runtime;
 mod signals;
 mod train;
+mod tune;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -80,6 +81,7 @@ impl GlobalArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     Train(Box<train::TrainArgs>),
+    Tune(tune::TuneArgs),
     Classify(Box<classify::ClassifyArgs>),
     Merge(merge::MergeArgs),
     Evaluate(evaluate::EvaluateArgs),
@@ -99,6 +101,7 @@ pub fn main() -> ExitCode {
     signals::survive_file_size_limit();
     let outcome = match &cli.command {
         Command::Train(arguments) => train::run(arguments, &cli.global),
+        Command::Tune(arguments) => tune::run(arguments, &cli.global),
         Command::Classify(arguments) => classify::run(arguments, &cli.global),
         Command::Merge(arguments) => merge::run(arguments),
         Command::Evaluate(arguments) => evaluate::run(arguments, &cli.global),

@@ -114,6 +114,8 @@ pub enum Pixels {
 pub enum Parts {
     /// All there are.
     All,
+    /// The parts to learn and to choose by: training and, if there is one, validation. Never the test part.
+    Learning,
     /// The part to judge a model by: test if there is one, else validation, else everything.
     Judging,
     /// This one, which has to be there.
@@ -298,6 +300,10 @@ impl Parts {
     fn choose(self, name: &str, there: &[Part]) -> Result<Vec<Part>> {
         let one = match self {
             Self::All => return Ok(there.to_vec()),
+            Self::Learning => {
+                let learning = there.iter().filter(|&&part| part != Part::Test);
+                return Ok(learning.copied().collect());
+            }
             Self::Judging => [Part::Test, Part::Validation]
                 .into_iter()
                 .find(|part| there.contains(part)),
@@ -394,6 +400,11 @@ mod tests {
         assert_eq!(choose(Parts::Judging, &[Train, Validation]), [Validation]);
         assert_eq!(choose(Parts::Judging, &[Train]), [Train]);
         assert_eq!(choose(Parts::All, &[Train, Test]), [Train, Test]);
+        assert_eq!(choose(Parts::Learning, &[Train, Test]), [Train]);
+        assert_eq!(
+            choose(Parts::Learning, &[Train, Validation, Test]),
+            [Train, Validation]
+        );
         assert_eq!(choose(Parts::Only(Train), &[Train, Test]), [Train]);
         let error = Parts::Only(Validation)
             .choose("shop", &[Train, Test])

@@ -18,5 +18,6 @@ mod runtime;
 mod runtime_commands;
 mod testenv;
 mod training;
+mod tune;
 mod whole_network;
 mod wrong_inputs;
