@@ -159,7 +159,7 @@ fn attempt(
         ..plan.options.clone()
     };
     let cut = AtomicBool::new(false);
-    let trained = train(dataset, &options, environment, &cut, &mut |event| {
+    let trained = train(dataset, &options, environment, None, &cut, &mut |event| {
         let is_late = limit.is_some_and(|limit| started.elapsed() > limit);
         if is_late || stop.load(Ordering::Relaxed) {
             cut.store(true, Ordering::Relaxed);

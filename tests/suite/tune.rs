@@ -36,7 +36,7 @@ fn env() -> TestEnv {
 }
 
 fn tune(out: &str, more: &[&str]) -> Vec<String> {
-    let words = TUNE.iter().chain(&[out]).chain(more);
+    let words = TUNE.iter().chain(std::iter::once(&out)).chain(more);
     words.map(|word| (*word).to_owned()).collect()
 }
 
