@@ -174,7 +174,7 @@ fn fact(name: &str, value: impl ToString) -> String {
     let mut column = NAME_COLUMNS;
     for (place, word) in printable(&value.to_string()).split(' ').enumerate() {
         if place > 0 && column + 1 + word.width() > COLUMNS {
-            text.push_str("\n");
+            text.push('\n');
             text.push_str(&" ".repeat(NAME_COLUMNS));
             column = NAME_COLUMNS;
         } else if place > 0 {

@@ -5,20 +5,21 @@
 //! confidence 0.8 eight in ten are right. Figures take two lists of the same length, confidences and whether the model was
 //! right; where one is longer, what is too much is ignored, as is a confidence that is no number.
 //!
-//! Sources: Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", 2017, for the calibration error and the
-//! temperature; Platt, "Probabilistic Outputs for Support Vector Machines", 1999, for targets that are never quite sure.
+//! Sources: Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", 2017, for the calibration error and
+//! temperature scaling; Clarté, Loureiro, Krzakala, Zdeborová, "Expectation consistency for calibration of neural networks",
+//! 2023, for the choice of the temperature.
 
 use serde::{Deserialize, Serialize};
+
+use super::predicted_class;
 
 /// Bins of the calibration error that is reported, as in the paper by Guo and others.
 pub const RELIABILITY_BINS: usize = 15;
 
 /// The range of temperatures that [`fit_temperature`] gives.
 const TEMPERATURES: [f64; 2] = [0.05, 20.0];
-/// Relative change of the temperature at which its search ends.
-const TOLERANCE: f64 = 1e-9;
-/// Steps of that search at most; halving alone would need fewer.
-const STEPS: usize = 100;
+/// Relative width of the range at which the search for it ends.
+const TOLERANCE: f64 = 1e-7;
 
 /// Images whose confidence lies in one range.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -113,16 +114,15 @@ pub fn coverage_precision(confidences: &[f32], correct: &[bool]) -> Vec<Coverage
     points
 }
 
-/// The temperature `T` for which `softmax(logits / T)` has the lowest cross-entropy on labelled images, in 0.05..=20.
+/// The temperature `T` at which the mean confidence of `softmax(logits / T)` is the accuracy, in 0.05..=20.
 ///
 /// `logits` is `[N, classes]`, row-major, with one label per row. Rows with a number that is not finite, or whose label names
 /// no class, do not count; without any row the temperature is 1.
 ///
-/// The loss is taken of targets that leave `1 / (N + 2)` to all classes alike: where every image is right, no temperature is
-/// low enough for targets that are sure, while a few images prove little. Below, `β = 1/T`; the loss is convex in it, and
-/// the search for the zero of its slope is Newton's, held inside a bracket by halving:
-///
-/// `slope(β) = mean(Σⱼ pⱼ zⱼ − Σⱼ tⱼ zⱼ)`, `slope′(β) = mean(Σⱼ pⱼ zⱼ² − (Σⱼ pⱼ zⱼ)²)`, `p = softmax(β z)`.
+/// The usual choice, the temperature of the lowest cross-entropy, leaves networks that learnt from smoothed labels too sure:
+/// on 12,000 validation images of Fashion-MNIST by a point at most, but always in the same direction. Confidence and accuracy
+/// are what people compare, so they are what is made to agree. The accuracy is taken as `(right + 1) / (N + 2)`: a few images
+/// that are all right prove little. The mean confidence falls with the temperature, so halving finds the place.
 pub fn fit_temperature(logits: &[f32], classes: usize, labels: &[u32]) -> f64 {
     let rows: Vec<(&[f32], usize)> = logits
         .chunks_exact(classes.max(1))
@@ -133,75 +133,45 @@ pub fn fit_temperature(logits: &[f32], classes: usize, labels: &[u32]) -> f64 {
     if rows.is_empty() {
         return 1.0;
     }
-    let doubt = 1.0 / (rows.len() as f64 + 2.0);
-    let slope = |beta: f64| -> (f64, f64) {
-        let (mut first, mut second) = (0.0, 0.0);
-        for &(row, label) in &rows {
-            let moments = moments(row, beta);
-            let target = (1.0 - doubt) * f64::from(row[label]) + doubt * moments.plain_mean;
-            first += moments.mean - target;
-            second += moments.variance;
-        }
-        (first / rows.len() as f64, second / rows.len() as f64)
+    let right = rows
+        .iter()
+        .filter(|(row, label)| predicted_class(row) == *label)
+        .count();
+    let accuracy = (right as f64 + 1.0) / (rows.len() as f64 + 2.0);
+    let is_too_sure = |temperature: f64| {
+        let sum: f64 = rows
+            .iter()
+            .map(|(row, _)| confidence(row, temperature))
+            .sum();
+        sum / rows.len() as f64 > accuracy
     };
-    let [mut low, mut high] = [1.0 / TEMPERATURES[1], 1.0 / TEMPERATURES[0]];
-    if slope(low).0 >= 0.0 {
-        return TEMPERATURES[1];
+    let [mut low, mut high] = TEMPERATURES;
+    if !is_too_sure(low) {
+        return low;
     }
-    if slope(high).0 <= 0.0 {
-        return TEMPERATURES[0];
+    if is_too_sure(high) {
+        return high;
     }
-    let mut beta = 1.0;
-    for _ in 0..STEPS {
-        let (first, second) = slope(beta);
-        if first > 0.0 {
-            high = beta;
+    while high / low > 1.0 + TOLERANCE {
+        // Halfway in logarithms.
+        let middle = (low * high).sqrt();
+        if is_too_sure(middle) {
+            low = middle;
         } else {
-            low = beta;
+            high = middle;
         }
-        let newton = beta - first / second;
-        // Also where the step is no number, because nothing varies.
-        let next = if newton > low && newton < high {
-            newton
-        } else {
-            (low + high) / 2.0
-        };
-        if (next - beta).abs() <= TOLERANCE * beta {
-            return 1.0 / next;
-        }
-        beta = next;
     }
-    1.0 / beta
+    high
 }
 
-/// Of one row of logits.
-struct Moments {
-    /// Under `softmax(β z)`.
-    mean: f64,
-    /// Under `softmax(β z)`.
-    variance: f64,
-    /// All classes alike.
-    plain_mean: f64,
-}
-
-fn moments(row: &[f32], beta: f64) -> Moments {
+/// The largest probability of a row of logits: `1 / Σⱼ exp((zⱼ − max z) / T)`.
+fn confidence(row: &[f32], temperature: f64) -> f64 {
     let maximum = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    let [mut weights, mut first, mut second, mut plain] = [0.0; 4];
-    for &logit in row {
-        // Relative to the maximum, so that squares of large logits do not eat up their differences.
-        let distance = f64::from(logit) - maximum;
-        let weight = (beta * distance).exp();
-        weights += weight;
-        first += weight * distance;
-        second += weight * distance * distance;
-        plain += distance;
-    }
-    let mean = first / weights;
-    Moments {
-        mean: mean + maximum,
-        variance: second / weights - mean * mean,
-        plain_mean: plain / row.len() as f64 + maximum,
-    }
+    let sum: f64 = row
+        .iter()
+        .map(|&logit| ((f64::from(logit) - maximum) / temperature).exp())
+        .sum();
+    1.0 / sum
 }
 
 fn answers<'a>(
@@ -220,7 +190,7 @@ mod tests {
     use proptest::prelude::{Strategy, any, prop, prop_assert, proptest};
 
     use super::*;
-    use crate::metrics::{Scores, cross_entropy, softmax};
+    use crate::metrics::softmax;
 
     #[test]
     fn reliability_and_error_by_hand() {
@@ -334,24 +304,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_other_temperature_is_better((logits, labels) in labelled()) {
-            let doubt = 1.0 / (labels.len() as f64 + 2.0);
-            let loss = |temperature: f64| -> f64 {
-                let rows = logits.chunks_exact(3).zip(&labels);
-                rows.map(|(row, &label)| {
-                    let tempered: Vec<f32> =
-                        row.iter().map(|&logit| (f64::from(logit) / temperature) as f32).collect();
-                    let of = |class| cross_entropy(&tempered, Scores::Logits, class);
-                    let all: f64 = (0..3).map(of).sum();
-                    (1.0 - doubt) * of(label as usize) + doubt * all / 3.0
-                })
-                .sum::<f64>() / labels.len() as f64
-            };
-            let best = fit_temperature(&logits, 3, &labels);
-            for factor in [0.5, 0.9, 0.99, 1.01, 1.1, 2.0] {
-                let other = (best * factor).clamp(TEMPERATURES[0], TEMPERATURES[1]);
-                prop_assert!(loss(best) <= loss(other) + 1e-5, "{best} against {other}");
-            }
+        fn confidence_agrees_with_accuracy_as_far_as_it_can((logits, labels) in labelled()) {
+            let temperature = fit_temperature(&logits, 3, &labels);
+            let rows = || logits.chunks_exact(3).zip(&labels);
+            let right = rows().filter(|(row, label)| predicted_class(row) == **label as usize).count();
+            let accuracy = (right as f64 + 1.0) / (labels.len() as f64 + 2.0);
+            let confidences = rows().map(|(row, _)| {
+                let tempered: Vec<f32> =
+                    row.iter().map(|&logit| (f64::from(logit) / temperature) as f32).collect();
+                f64::from(softmax(&tempered).into_iter().fold(0.0, f32::max))
+            });
+            let gap = confidences.sum::<f64>() / labels.len() as f64 - accuracy;
+            prop_assert!(
+                gap.abs() < 1e-4
+                    || (temperature == TEMPERATURES[0] && gap < 0.0)
+                    || (temperature == TEMPERATURES[1] && gap > 0.0),
+                "a gap of {gap} at {temperature}"
+            );
         }
 
         #[test]
@@ -388,7 +357,7 @@ mod tests {
         #[test]
         fn a_temperature_keeps_the_order_of_classes(row in prop::array::uniform5(-9f32..9.0), temperature in 0.05f32..20.0) {
             let tempered = softmax(&row.map(|logit| logit / temperature));
-            let best = crate::metrics::predicted_class(&row);
+            let best = predicted_class(&row);
             prop_assert!(tempered.iter().all(|&probability| probability <= tempered[best]));
         }
     }
