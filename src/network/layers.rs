@@ -79,7 +79,7 @@ pub(super) fn conv_pool_norm(
 }
 
 /// 2×2 max pooling, or nothing where the image is too small for it.
-fn max_pool_if_it_fits(graph: &mut Graph, x: ValueId) -> Result<ValueId, ShapeError> {
+pub(super) fn max_pool_if_it_fits(graph: &mut Graph, x: ValueId) -> Result<ValueId, ShapeError> {
     match size(graph, x, 2) >= 2 && size(graph, x, 3) >= 2 {
         true => graph.max_pool(x, Pool2d::square(2)),
         false => Ok(x),
@@ -87,7 +87,7 @@ fn max_pool_if_it_fits(graph: &mut Graph, x: ValueId) -> Result<ValueId, ShapeEr
 }
 
 /// Convolution with a square kernel and a bias.
-fn conv_with_bias(
+pub(super) fn conv_with_bias(
     graph: &mut Graph,
     x: ValueId,
     filters: usize,

@@ -40,7 +40,14 @@ pub(super) fn build(
     let mut x = x;
     for (index, &filters) in options.filters.iter().enumerate() {
         x = graph.scoped(&format!("stage{index}"), |graph| {
-            let pooled = layers::conv_pool_norm(graph, x, filters, true, options.batch_norm)?;
+            let convolved = match options.batch_norm {
+                true => {
+                    let convolved = layers::conv(graph, x, filters, 3, 1)?;
+                    layers::batch_norm(graph, convolved)?
+                }
+                false => layers::conv_with_bias(graph, x, filters, 3)?,
+            };
+            let pooled = layers::max_pool_if_it_fits(graph, convolved)?;
             graph.relu(pooled)
         })?;
     }

@@ -75,8 +75,9 @@ pub struct EpochFigures {
     pub epoch: usize,
     /// Mean loss over the epoch's steps.
     pub train_loss: f64,
-    /// Accuracy on a sample of the training images as they are.
-    pub train_accuracy: f64,
+    /// Accuracy on a sample of the training images as they are; older models do not say it.
+    #[serde(default)]
+    pub train_accuracy: Option<f64>,
     /// Mean cross-entropy on the validation images.
     pub validation_loss: f64,
     /// Accuracy on the validation images.
@@ -121,7 +122,7 @@ impl From<EpochSummary> for EpochFigures {
         Self {
             epoch,
             train_loss,
-            train_accuracy,
+            train_accuracy: Some(train_accuracy),
             validation_loss,
             validation_accuracy,
             learning_rate,

@@ -35,6 +35,7 @@ impl Preset {
             },
             Self::Best => TrainOptions {
                 epochs: 60,
+                validation_fraction: 0.1,
                 augment: AugmentSettings {
                     shift_x: 2.0 / 28.0,
                     shift_y: 2.0 / 28.0,
@@ -53,7 +54,6 @@ fn thorough() -> TrainOptions {
         label_smoothing: 0.1,
         mirror_averaging: true,
         weight_storage: WeightStorage::Float16,
-        validation_fraction: 0.1,
         ..TrainOptions::default()
     }
 }

@@ -281,10 +281,11 @@ fn a_mirror_averaged_model_cannot_tell_left_from_right_and_half_floats_halve_it(
     write_halves(&env.path("halves"), 20);
     let train = |out: &str, more: &[&str]| {
         let common = ["train", "halves", "--out", out, "--colour", "rgb"];
-        env.succeed(&[&common, QUICK, more].concat());
+        let network = ["--network", "vgg", "--stages", "16:32", "--epochs", "2"];
+        env.succeed(&[&common[..], &network, more].concat());
         fs::read(env.path(out).join("model.onnx")).unwrap()
     };
-    let plain = train("plain", &["--mirror-averaging", "false"]);
+    let plain = train("plain", &["--weights", "float32"]);
     // Training compares the file with its own logits of both images, widened half floats included.
     let averaged = train("averaged", &["--mirror-averaging", "--weights", "float16"]);
     assert!(
@@ -318,7 +319,7 @@ fn a_mirror_averaged_model_cannot_tell_left_from_right_and_half_floats_halve_it(
 }
 
 #[test]
-fn the_default_network_trains_on_colour_images_of_an_odd_size() {
+fn a_residual_network_trains_on_colour_images_of_an_odd_size() {
     let env = TestEnv::new();
     write_halves(&env.path("halves"), 20);
     env.succeed(&[
@@ -330,6 +331,8 @@ fn the_default_network_trains_on_colour_images_of_an_odd_size() {
         "9x7",
         "--colour",
         "rgb",
+        "--network",
+        "resnet",
         "--stem",
         "4",
         "--widths",
