@@ -160,7 +160,7 @@ fn conclude(searched: &Searched, out: &Path) -> Result<()> {
             format!(", the defaults {accuracy:.4} in as long a training")
         });
     tracing::info!(
-        "best: trial {} of {}, validation accuracy {:.4} after {} epochs{compared}",
+        "best: trial {} of {}, validation accuracy {:.4} after {}{compared}",
         best.trial,
         searched
             .records
@@ -169,7 +169,7 @@ fn conclude(searched: &Searched, out: &Path) -> Result<()> {
             .max()
             .unwrap_or_default(),
         best.validation_accuracy.unwrap_or_default(),
-        best.epochs,
+        progress::epochs(best.epochs),
     );
     if !searched.is_full {
         tracing::warn!(
@@ -273,6 +273,27 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kinds_of_network_come_once_and_in_their_order() {
+        use clap::Parser;
+        #[derive(Parser)]
+        struct Line {
+            #[command(flatten)]
+            search: SearchArgs,
+        }
+        let networks = |line: &str| {
+            let words = ["tune"].into_iter().chain(line.split_whitespace());
+            Line::try_parse_from(words).unwrap().search.networks()
+        };
+        use NetworkKind::{Resnet, Seed};
+        assert_eq!(networks(""), [Resnet]);
+        assert_eq!(
+            networks("--network resnet --network seed --network resnet"),
+            [Seed, Resnet]
+        );
+        assert_eq!(networks("--network seed --network all"), NetworkKind::ALL);
+    }
 
     #[test]
     fn times_have_units() {

@@ -65,10 +65,10 @@ impl Pace {
     }
 }
 
-/// Seconds that a training of `epochs` will hardly exceed, of a configuration whose training of `known_epochs` took
-/// `known_seconds`.
-pub fn longer(known_epochs: usize, known_seconds: f64, epochs: usize) -> f64 {
-    known_seconds * epochs as f64 / known_epochs.max(1) as f64 * MARGIN_OF_KNOWN
+/// Seconds that a training will hardly exceed that has `more_epochs` than one of the same configuration that took `seconds`,
+/// `seconds_per_epoch` for each of its epochs.
+pub fn longer(seconds: f64, seconds_per_epoch: f64, more_epochs: f64) -> f64 {
+    (seconds + more_epochs * seconds_per_epoch).max(0.0) * MARGIN_OF_KNOWN
 }
 
 #[cfg(test)]
@@ -110,6 +110,7 @@ mod tests {
 
     #[test]
     fn a_known_configuration_is_taken_at_its_word() {
-        assert!((longer(1, 7.0, 9) - 69.3).abs() < 1e-9);
+        // One second of set-up and nine epochs of six.
+        assert!((longer(7.0, 6.0, 8.0) - 60.5).abs() < 1e-9);
     }
 }

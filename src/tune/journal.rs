@@ -277,6 +277,13 @@ mod tests {
         drop(journal);
         let whole = std::fs::read(&path).unwrap();
         for length in 0..whole.len() {
+            let (entries, kept) = read(&whole[..length]).unwrap();
+            let lines = whole[..length].iter().filter(|&&b| b == b'\n').count();
+            assert_eq!(entries.len(), lines, "{length}");
+            assert!(kept == 0 || whole[kept - 1] == b'\n', "{length}");
+        }
+        // Waiting for the disk takes its time, so not every byte here.
+        for length in (0..whole.len()).step_by(97) {
             std::fs::write(&path, &whole[..length]).unwrap();
             let (mut journal, records) = Journal::open(folder.path(), &identity()).unwrap();
             let lines = whole[..length].iter().filter(|&&b| b == b'\n').count();

@@ -32,6 +32,7 @@ pub(super) struct Attempt {
     pub(super) loss: Option<f64>,
     pub(super) best_epoch: Option<usize>,
     pub(super) seconds: f64,
+    pub(super) seconds_per_epoch: f64,
     pub(super) message: String,
 }
 
@@ -172,9 +173,10 @@ impl<'a> State<'a> {
             .finalist_within(left)?
             .and_then(|finalist| finalist.expected)
             .unwrap_or_default();
+        let more = plan.options.epochs as f64 / plan.epochs.max(1) as f64;
         let own = plan
             .expected
-            .map(|seconds| seconds * plan.options.epochs as f64 / plan.epochs.max(1) as f64)
+            .map(|seconds| seconds * more)
             .filter(|&seconds| seconds <= left)
             .unwrap_or_default();
         Ok(finalist.max(own))
@@ -248,7 +250,11 @@ impl<'a> State<'a> {
             .filter(|record| record.trial == trial && is_measured(record))
             .max_by_key(|record| record.epochs);
         let expected = match longest {
-            Some(known) => Some(cost::longer(known.epochs, known.seconds, epochs)),
+            Some(known) => Some(cost::longer(
+                known.seconds,
+                known.seconds_per_epoch,
+                epochs as f64 - known.epochs as f64,
+            )),
             None => self.pace.guess(&work, &options, epochs),
         };
         Ok(Plan {
@@ -302,6 +308,7 @@ impl<'a> State<'a> {
             loss: known.validation_loss,
             best_epoch: known.best_epoch,
             seconds: 0.0,
+            seconds_per_epoch: 0.0,
             message: format!("as in rung {}, which has as many epochs", known.rung),
         })
     }
@@ -319,6 +326,7 @@ impl<'a> State<'a> {
             parameters: plan.work.parameters,
             flops: plan.work.flops,
             seconds: attempt.seconds,
+            seconds_per_epoch: attempt.seconds_per_epoch,
             elapsed_seconds: self.elapsed(),
             message: attempt.message,
             options: plan.options,

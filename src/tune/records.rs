@@ -45,6 +45,8 @@ pub struct Record {
     pub flops: usize,
     /// Seconds of this training.
     pub seconds: f64,
+    /// Seconds of an epoch of this training on average, validation included; the rest is set-up.
+    pub seconds_per_epoch: f64,
     /// Seconds of the whole search, up to the end of this training.
     pub elapsed_seconds: f64,
     /// What went wrong, if anything did.
@@ -246,6 +248,7 @@ pub(super) mod tests {
             parameters: 421_642,
             flops: 8_491_776,
             seconds: 6.25,
+            seconds_per_epoch: 6.0,
             elapsed_seconds: 6.5 * (trial + 1) as f64,
             message: String::new(),
             options: TrainOptions {

@@ -8,7 +8,8 @@ use anyhow::{Error, Result};
 use ort::environment::Environment;
 
 use crate::dataset::Dataset;
-use crate::training::events::{EpochSummary, Event};
+use crate::training::events::Event;
+use crate::training::history::History;
 use crate::training::options::TrainOptions;
 use crate::training::run::{Ending, Trained, train};
 
@@ -170,36 +171,42 @@ fn attempt(
         return None;
     }
     let seconds = started.elapsed().as_secs_f64();
-    let (status, best, message) = judged(trained, seconds);
+    let (status, history, message) = judged(trained, seconds);
+    let best = history.best();
+    let epochs = history.epochs.len().max(1) as f64;
     Some(Attempt {
         status,
         accuracy: best.map(|epoch| epoch.validation_accuracy),
         loss: best.map(|epoch| epoch.validation_loss),
         best_epoch: best.map(|epoch| epoch.epoch),
         seconds,
+        seconds_per_epoch: history
+            .epochs
+            .iter()
+            .map(|epoch| epoch.seconds)
+            .sum::<f64>()
+            / epochs,
         message,
     })
 }
 
-fn judged(trained: Result<Trained>, seconds: f64) -> (Status, Option<EpochSummary>, String) {
+fn judged(trained: Result<Trained>, seconds: f64) -> (Status, History, String) {
     match trained {
         Ok(trained) => {
-            let best = trained.history.best().copied();
-            match trained.ending {
-                Ending::Finished => (Status::Ok, best, String::new()),
+            let (status, message) = match trained.ending {
+                Ending::Finished => (Status::Ok, String::new()),
                 Ending::Stopped => (
                     Status::TooSlow,
-                    best,
                     format!("stopped after {seconds:.0} s, which was its limit"),
                 ),
                 Ending::Diverged { step } => (
                     Status::Diverged,
-                    best,
                     format!("the loss was no number any more at step {step}"),
                 ),
-            }
+            };
+            (status, trained.history, message)
         }
-        Err(error) => (status_of(&error), None, format!("{error:#}")),
+        Err(error) => (status_of(&error), History::default(), format!("{error:#}")),
     }
 }
 

@@ -220,7 +220,7 @@ mod tests {
             rungs: 3,
             trials: Some(9),
         };
-        let accuracies: Vec<_> = (1..=9).map(|value| Some(value * 10)).collect();
+        let accuracies: Vec<_> = (1..=9).rev().map(|value| Some(value * 10)).collect();
         let moves: Vec<_> = play(scheduler, &accuracies)
             .iter()
             .map(|outcome| (outcome.trial, outcome.rung))
@@ -229,16 +229,16 @@ mod tests {
             (0, 0),
             (1, 0),
             (2, 0),
-            (2, 1),
+            (0, 1),
             (3, 0),
             (4, 0),
             (5, 0),
-            (5, 1),
+            (1, 1),
             (6, 0),
             (7, 0),
             (8, 0),
-            (8, 1),
-            (8, 2),
+            (2, 1),
+            (0, 2),
         ];
         assert_eq!(moves, expected);
     }

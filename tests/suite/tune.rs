@@ -36,8 +36,8 @@ fn env() -> TestEnv {
 }
 
 fn tune(out: &str, more: &[&str]) -> Vec<String> {
-    let words = TUNE.iter().chain(std::iter::once(&out)).chain(more);
-    words.map(|word| (*word).to_owned()).collect()
+    let words = [TUNE, &[out], more].concat();
+    words.into_iter().map(str::to_owned).collect()
 }
 
 fn words(arguments: &[String]) -> Vec<&str> {
@@ -174,11 +174,11 @@ fn a_time_budget_is_kept_and_the_winner_trained_at_full_length() {
         "tune",
         "data",
         "--network",
-        "all",
+        "seed",
         "--space",
         "space.json",
         "--time-budget",
-        "15s",
+        "12s",
         "--out",
         "search",
     ];
@@ -187,11 +187,6 @@ fn a_time_budget_is_kept_and_the_winner_trained_at_full_length() {
     assert!(started.elapsed().as_secs() < 40, "{said}");
     let rows = trials(&env, "search");
     assert!(rows.iter().any(|row| row["rung"] == "2"), "{said}");
-    assert_eq!(
-        (&*rows[0]["network"], &*rows[1]["network"]),
-        ("seed", "resnet"),
-        "{said}"
-    );
 }
 
 #[test]

@@ -115,7 +115,7 @@ fn line(record: &Record, best: Option<&Record>, seconds_left: Option<f64>) -> St
     )
 }
 
-fn epochs(count: usize) -> String {
+pub(super) fn epochs(count: usize) -> String {
     match count {
         1 => "1 epoch".to_owned(),
         count => format!("{count} epochs"),
