@@ -86,17 +86,22 @@ def he_normal(layer):
 
 
 class Pooled(nn.Module):
-    """Convolution, 2×2 max pooling where the image is large enough, rectifier."""
+    """Convolution, 2×2 max pooling where the image is large enough, rectifier; the normalisation is behind the pooling or before it."""
 
-    def __init__(self, inputs, filters, norm):
+    def __init__(self, inputs, filters, norm, norm_last):
         super().__init__()
         convolution = Convolution(inputs, filters, norm=norm)
         self.conv, self.norm = convolution.conv, convolution.norm
+        self.norm_last = norm_last
 
     def forward(self, x):
-        x = self.norm(self.conv(x))
+        x = self.conv(x)
+        if not self.norm_last:
+            x = self.norm(x)
         if min(x.shape[2:]) >= 2:
             x = functional.max_pool2d(x, 2)
+        if self.norm_last:
+            x = self.norm(x)
         return functional.relu(x)
 
 
@@ -117,7 +122,7 @@ class Network(nn.Module):
         height, width, channels = task["height"], task["width"], task["channels"]
         body = nn.Sequential()
         for index, filters in enumerate(options["filters"]):
-            body.append(self.named(f"stage{index}", Pooled(channels, filters, options["batch_norm"])))
+            body.append(self.named(f"stage{index}", Pooled(channels, filters, options["batch_norm"], norm_last=False)))
             channels = filters
             if min(height, width) >= 2:
                 height, width = height // 2, width // 2
@@ -158,8 +163,11 @@ class Network(nn.Module):
             blocks = self.named(f"stage{stage}", nn.Module())
             for block, width in enumerate(filters):
                 pools = stage + 1 < len(options["stages"]) and block + 1 == len(filters)
-                layer = Pooled if pools else Rectified
-                convolution = layer(channels, width, norm=options["batch_norm"])
+                norm = options["batch_norm"]
+                if pools:
+                    convolution = Pooled(channels, width, norm, norm_last=True)
+                else:
+                    convolution = Rectified(channels, width, norm=norm)
                 blocks.add_module(f"block{block}", convolution)
                 self.order.append(convolution)
                 channels = width
