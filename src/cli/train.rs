@@ -1,5 +1,6 @@
 //! `catalog train`: from a data set to a model file.
 
+mod balance;
 mod network;
 
 use std::fs;
@@ -27,6 +28,7 @@ use crate::training::schedule::Schedule;
 use super::GlobalArgs;
 use super::dataset::{ShapeArgs, load_settings, warn_of_skipped};
 use super::signals::Stop;
+use balance::BalanceArgs;
 use network::NetworkArgs;
 
 /// Name of the model file in the output folder.
@@ -61,6 +63,8 @@ pub struct TrainArgs {
     fit: FitArgs,
     #[command(flatten)]
     augment: AugmentArgs,
+    #[command(flatten)]
+    balance: BalanceArgs,
 }
 
 #[derive(Debug, Args)]
@@ -178,6 +182,7 @@ pub(super) fn run(args: &TrainArgs, global: &GlobalArgs) -> Result<ExitCode> {
     let dataset = dataset::load(&source, &settings)?
         .with_validation(options.validation_fraction, options.seed)?;
     warn_of_skipped(&dataset);
+    balance::report(&dataset, &options.balance);
 
     let stop = Stop::listen()?;
     let mut renderer = match global.quiet {
@@ -251,6 +256,7 @@ impl TrainArgs {
         self.network.apply(&mut options.architecture)?;
         self.fit.apply(&mut options)?;
         self.augment.apply(&mut options.augment);
+        self.balance.apply(&mut options.balance)?;
         Ok(options)
     }
 }

@@ -5,6 +5,7 @@
 //! terminal.
 
 pub mod augment;
+pub mod balance;
 pub mod events;
 pub mod export;
 pub mod formulation;

@@ -7,6 +7,7 @@ use crate::artifacts::{Optimizer, OptimizerOptions};
 use crate::network::Architecture;
 
 use super::augment::AugmentSettings;
+use super::balance::BalanceOptions;
 use super::formulation::FormulationChoice;
 use super::schedule::Schedule;
 
@@ -28,6 +29,8 @@ pub struct TrainOptions {
     pub label_smoothing: f32,
     /// What may happen to a training image.
     pub augment: AugmentSettings,
+    /// What is done about classes of unequal size.
+    pub balance: BalanceOptions,
     /// Share of the training images held out for validation where the data set has no validation part.
     pub validation_fraction: f64,
     /// Seed of weights, split, order, augmentation and dropout.
@@ -52,6 +55,7 @@ impl Default for TrainOptions {
             },
             label_smoothing: 0.05,
             augment: AugmentSettings::default(),
+            balance: BalanceOptions::default(),
             validation_fraction: 0.2,
             seed: 1,
             threads: 0,
@@ -81,6 +85,7 @@ impl TrainOptions {
             self.optimizer.clip_norm.is_none_or(|norm| norm > 0.0),
             "the norm to clip gradients to must be positive"
         );
+        self.balance.validate()?;
         self.schedule.validate()?;
         self.augment.validate()
     }

@@ -124,7 +124,11 @@ pub fn train(
             seed: options.seed,
             augment: options.augment,
             label_smoothing: options.label_smoothing,
-            class_weights: None,
+            class_weights: options
+                .balance
+                .class_weights
+                .of(&dataset.train.class_counts(task.classes)),
+            sampling: options.balance.sampling,
             prefetch: PREFETCH,
         },
     )?;
