@@ -40,7 +40,7 @@ pub struct Preprocess {
 #[serde(deny_unknown_fields)]
 pub struct PhotoSteps {
     /// Edges go as far as they are within this share of the corner's colour, in per cent of the distance between black and white
-    /// in RGB; 0 trims nothing but one exact colour. `None` trims nothing.
+    /// in RGB, 0 to 100; 0 trims nothing but one exact colour. `None` trims nothing.
     pub trim_percent: Option<u8>,
     /// Sharpen with a Gaussian operator of radius and sigma 1, after the image was scaled.
     pub sharpen: bool,
@@ -54,7 +54,7 @@ pub struct PhotoSteps {
 pub enum Ground {
     /// The photo's own ground; padding has the colour of the photo's edge.
     Own,
-    /// Dark: a photo on a light ground is negated; padding is black.
+    /// Black, which padding has too: a photo on a light ground is negated, and whatever grey its ground is becomes black.
     Dark,
 }
 

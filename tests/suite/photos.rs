@@ -1,5 +1,7 @@
 //! Shop photos, drawn here: what the default model makes of them under the contract of Fashion-MNIST.
 
+use std::fs;
+
 use catalog::default_model::default_model;
 use image::{Rgb, RgbImage, Rgba, RgbaImage};
 use pipeline::model::seal;
@@ -99,7 +101,7 @@ fn model() -> Vec<u8> {
 fn drawn_shop_photos_are_told_apart() {
     let env = TestEnv::new();
     env.write("model.onnx", model());
-    env.write("photos/.keep", "");
+    fs::create_dir(env.path("photos")).unwrap();
     for (name, figures, _) in DRAWN {
         for (kind, size, ground, object) in [
             ("navy", (400, 533), [255, 255, 255], [30, 40, 90]),

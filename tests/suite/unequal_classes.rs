@@ -8,10 +8,10 @@ use rand_chacha::ChaCha8Rng as Random;
 
 use crate::testenv::TestEnv;
 
-/// Images of one level each. Those of `rare` are brighter, but the levels of the two classes overlap from 110 to 150: there the
+/// Images of one level each. Those of `rare` are brighter, but the levels of the two classes overlap from 85 to 150: there the
 /// larger class takes what it can.
 fn write_levels(env: &TestEnv, part: &str, common: u64, rare: u64) {
-    for (class, count, levels) in [("common", common, 60..150), ("rare", rare, 110..200)] {
+    for (class, count, levels) in [("common", common, 60..150), ("rare", rare, 85..175)] {
         let folder = env.path(&format!("levels/{part}/{class}"));
         fs::create_dir_all(&folder).unwrap();
         for index in 0..count {

@@ -60,12 +60,7 @@ pub(super) fn fit(
     let background = match steps.ground {
         Ground::Own => edge,
         Ground::Dark => {
-            if luma(edge) >= LIGHT_FROM {
-                inner
-                    .bytes
-                    .iter_mut()
-                    .for_each(|value| *value = 255 - *value);
-            }
+            darken_ground(&mut inner.bytes, edge, preprocess.colour);
             [0; 3]
         }
     };
@@ -187,6 +182,35 @@ fn cut(image: &Pixels, colour: Colour, kept: Region, wanted: Colour) -> Pixels {
         bytes,
         height: kept.height as u32,
         width: kept.width as u32,
+    }
+}
+
+/// Makes the ground black and stretches what lies between it and the other end of the scale: a photo on white is negated, one on
+/// black stays as it is, and a grey ground does not shine through. What is beyond the ground becomes black too.
+fn darken_ground(values: &mut [u8], ground: [u8; 3], colour: Colour) {
+    let is_light = luma(ground) >= LIGHT_FROM;
+    let darkened = |value: u8, ground: u8| {
+        let (distance, range) = match is_light {
+            true => (ground.saturating_sub(value), ground),
+            false => (value.saturating_sub(ground), 255 - ground),
+        };
+        let (distance, range) = (u32::from(distance), u32::from(range).max(1));
+        ((distance * 255 + range / 2) / range) as u8
+    };
+    match colour {
+        Colour::Grey => {
+            let ground = luma(ground);
+            values
+                .iter_mut()
+                .for_each(|value| *value = darkened(*value, ground));
+        }
+        Colour::Rgb => {
+            for pixel in values.as_chunks_mut::<3>().0 {
+                for (value, ground) in pixel.iter_mut().zip(ground) {
+                    *value = darkened(*value, ground);
+                }
+            }
+        }
     }
 }
 

@@ -115,6 +115,6 @@ mod tests {
     #[test]
     fn fewer_draws_than_classes_are_still_draws() {
         assert_eq!(balanced(&[0, 1, 2, 3], 4, 2, 1, 0).len(), 2);
-        assert_eq!(balanced(&[], 4, 0, 1, 0), []);
+        assert!(balanced(&[], 4, 0, 1, 0).is_empty());
     }
 }

@@ -68,6 +68,26 @@ fn a_dark_ground_is_not_negated() {
 }
 
 #[test]
+fn a_grey_ground_becomes_black_and_what_is_on_it_keeps_the_whole_scale() {
+    let darkened = |values: &[u8], ground: u8| {
+        let mut values = values.to_vec();
+        darken_ground(&mut values, [ground; 3], Colour::Grey);
+        values
+    };
+    let all: Vec<u8> = (0..=255).collect();
+    assert_eq!(darkened(&all, 0), all);
+    assert_eq!(
+        darkened(&all, 255),
+        all.iter().rev().copied().collect::<Vec<_>>()
+    );
+    assert_eq!(darkened(&[0, 100, 200, 220], 200), [255, 128, 0, 0]);
+    assert_eq!(darkened(&[0, 50, 255], 50), [0, 0, 255]);
+    let mut pixel = [0, 100, 50];
+    darken_ground(&mut pixel, [200, 200, 0], Colour::Rgb);
+    assert_eq!(pixel, [255, 128, 0]);
+}
+
+#[test]
 fn transparency_is_ground() {
     let cut_out = RgbaImage::from_fn(120, 120, |x, y| {
         match (30..90).contains(&x) && (10..110).contains(&y) {
