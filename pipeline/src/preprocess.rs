@@ -5,6 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The share of the corner's colour within which Fashion-MNIST's authors trimmed.
+const TRIM_PERCENT: u8 = 5;
+
 /// How an image becomes `height × width × channels` bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,6 +26,36 @@ pub struct Preprocess {
     pub orientation: Orientation,
     /// What transparent pixels are composited on, and what padding is filled with: red, green, blue.
     pub background: [u8; 3],
+    /// Further steps for photos of one object on a plain background; none in most models, and in model files that were made
+    /// before there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub photo: Option<PhotoSteps>,
+}
+
+/// What happens to a photo of one object on a plain background.
+///
+/// An image that has the model's size is no photo: it is taken byte for byte. Every other image is trimmed, then fitted, then
+/// sharpened, then its ground is made what the model knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PhotoSteps {
+    /// Edges go as far as they are within this share of the corner's colour, in per cent of the distance between black and white
+    /// in RGB, 0 to 100; 0 trims nothing but one exact colour. `None` trims nothing.
+    pub trim_percent: Option<u8>,
+    /// Sharpen with a Gaussian operator of radius and sigma 1, after the image was scaled.
+    pub sharpen: bool,
+    /// What the object shall stand on.
+    pub ground: Ground,
+}
+
+/// What the object of a photo stands on in the model's input, and what padding is filled with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ground {
+    /// The photo's own ground; padding has the colour of the photo's edge.
+    Own,
+    /// Black, which padding has too: a photo on a light ground is negated, and whatever grey its ground is becomes black.
+    Dark,
 }
 
 /// Colour of the model's input.
@@ -92,7 +125,41 @@ impl Preprocess {
             filter: Filter::Bilinear,
             orientation: Orientation::Apply,
             background: [255, 255, 255],
+            photo: None,
         }
+    }
+
+    /// For models of Fashion-MNIST: photos go through the steps by which its authors made it (Xiao, Rasul, Vollgraf 2017, section
+    /// 2), and its own images stay as they are.
+    pub fn fashion_mnist(height: u32, width: u32, colour: Colour) -> Self {
+        Self {
+            fit: Fit::Pad,
+            photo: Some(PhotoSteps {
+                trim_percent: Some(TRIM_PERCENT),
+                sharpen: true,
+                ground: Ground::Dark,
+            }),
+            ..Self::stretch(height, width, colour)
+        }
+    }
+
+    /// For photos of one object on a plain background: trimmed, scaled in proportion, padded with their own ground.
+    pub fn plain_background(height: u32, width: u32, colour: Colour) -> Self {
+        Self {
+            fit: Fit::Pad,
+            photo: Some(PhotoSteps {
+                trim_percent: Some(TRIM_PERCENT),
+                sharpen: false,
+                ground: Ground::Own,
+            }),
+            ..Self::stretch(height, width, colour)
+        }
+    }
+
+    /// The further steps for an image of `height × width` pixels, if it is a photo and the contract has any.
+    pub(crate) fn photo_steps(&self, height: u32, width: u32) -> Option<PhotoSteps> {
+        self.photo
+            .filter(|_| (height, width) != (self.height, self.width))
     }
 
     /// Bytes of one image in the input tensor: `height · width · channels`.

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
-use crate::decode::luma;
+use crate::decode::{Pixels, luma};
 use crate::preprocess::{Colour, Filter, Fit, Preprocess};
 
 thread_local! {
@@ -48,26 +48,40 @@ pub fn fit(
         out.copy_from_slice(pixels);
         return Ok(());
     }
+    let inner = scaled(pixels, height, width, preprocess)?;
+    if (inner.height, inner.width) != (preprocess.height, preprocess.width) {
+        fill(out, preprocess.background, preprocess.colour);
+    }
+    paste(&inner, preprocess, out);
+    Ok(())
+}
+
+/// Scales an image as the contract's fit says, without padding it: the result is no larger than the model's input, and smaller
+/// only with [`Fit::Pad`].
+pub(crate) fn scaled(
+    pixels: &[u8],
+    height: u32,
+    width: u32,
+    preprocess: &Preprocess,
+) -> Result<Pixels> {
     let source = ImageRef::new(width, height, pixels, pixel_type(preprocess.colour))?;
     let options = ResizeOptions::new()
         .resize_alg(algorithm(preprocess.filter))
         .use_alpha(false);
-    match preprocess.fit {
-        Fit::Stretch => scale(&source, preprocess.height, preprocess.width, &options, out),
-        Fit::Crop => {
-            let middle = options.fit_into_destination(None);
-            scale(&source, preprocess.height, preprocess.width, &middle, out)
-        }
-        Fit::Pad => {
-            let (inner_height, inner_width) =
-                inside(height, width, preprocess.height, preprocess.width);
-            let mut inner = vec![0; inner_height as usize * inner_width as usize * channels];
-            scale(&source, inner_height, inner_width, &options, &mut inner)?;
-            fill(out, preprocess);
-            paste(&inner, inner_height, inner_width, preprocess, out);
-            Ok(())
-        }
-    }
+    let target = (preprocess.height, preprocess.width);
+    let ((inner_height, inner_width), options) = match preprocess.fit {
+        Fit::Stretch => (target, options),
+        Fit::Crop => (target, options.fit_into_destination(None)),
+        Fit::Pad => (inside(height, width, target.0, target.1), options),
+    };
+    let channels = preprocess.colour.channels();
+    let mut bytes = vec![0; inner_height as usize * inner_width as usize * channels];
+    scale(&source, inner_height, inner_width, &options, &mut bytes)?;
+    Ok(Pixels {
+        bytes,
+        height: inner_height,
+        width: inner_width,
+    })
 }
 
 fn scale(
@@ -94,29 +108,25 @@ fn inside(height: u32, width: u32, target_height: u32, target_width: u32) -> (u3
     (side(height, target_height), side(width, target_width))
 }
 
-fn fill(out: &mut [u8], preprocess: &Preprocess) {
-    match preprocess.colour {
-        Colour::Grey => out.fill(luma(preprocess.background)),
-        Colour::Rgb => out.as_chunks_mut::<3>().0.fill(preprocess.background),
+/// Paints all of `out` in one colour.
+pub(crate) fn fill(out: &mut [u8], background: [u8; 3], colour: Colour) {
+    match colour {
+        Colour::Grey => out.fill(luma(background)),
+        Colour::Rgb => out.as_chunks_mut::<3>().0.fill(background),
     }
 }
 
 /// Puts the scaled image in the middle; an odd remainder goes to the bottom and the right.
-fn paste(
-    inner: &[u8],
-    inner_height: u32,
-    inner_width: u32,
-    preprocess: &Preprocess,
-    out: &mut [u8],
-) {
+pub(crate) fn paste(inner: &Pixels, preprocess: &Preprocess, out: &mut [u8]) {
     let channels = preprocess.colour.channels();
-    let top = (preprocess.height - inner_height) as usize / 2;
-    let left = (preprocess.width - inner_width) as usize / 2;
+    let top = (preprocess.height - inner.height) as usize / 2;
+    let left = (preprocess.width - inner.width) as usize / 2;
     let (inner_row, out_row) = (
-        inner_width as usize * channels,
+        inner.width as usize * channels,
         preprocess.width as usize * channels,
     );
     for (row, target) in inner
+        .bytes
         .chunks_exact(inner_row)
         .zip(out.chunks_exact_mut(out_row).skip(top))
     {

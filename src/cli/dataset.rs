@@ -101,6 +101,10 @@ pub(super) struct ShapeArgs {
     /// Image colour [default: grey if all images are]
     #[arg(long, value_enum)]
     colour: Option<ColourArg>,
+    /// The images are photos of one object on a plain background: trim that off and keep proportions. A model trained on them
+    /// does so too
+    #[arg(long)]
+    plain_background: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -180,9 +184,15 @@ pub(super) fn load_settings(
         ColourArg::Rgb => Colour::Rgb,
     });
     Ok(LoadSettings {
-        pixels: Pixels::Wished {
-            size: shape.size,
-            colour,
+        pixels: match shape.plain_background {
+            true => Pixels::PlainBackground {
+                size: shape.size,
+                colour,
+            },
+            false => Pixels::Wished {
+                size: shape.size,
+                colour,
+            },
         },
         parts: Parts::All,
         purpose,

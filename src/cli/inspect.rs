@@ -12,7 +12,7 @@ use pipeline::model::{Calibration, ModelFile};
 use pipeline::onnx::{
     DimensionValue, ModelProto, TensorTypeProto, TypeValue, ValueInfoProto, data_type,
 };
-use pipeline::preprocess::Preprocess;
+use pipeline::preprocess::{PhotoSteps, Preprocess};
 use prost::Message as _;
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr as _;
@@ -206,14 +206,30 @@ fn image(preprocess: &Preprocess) -> String {
         filter,
         orientation,
         background: [red, green, blue],
+        photo,
     } = preprocess;
+    let photo = photo.as_ref().map(photo_steps).unwrap_or_default();
     format!(
-        "{width}×{height} {} (width×height), fit {}, filter {}, EXIF orientation {}, background {red},{green},{blue}",
+        "{width}×{height} {} (width×height), fit {}, filter {}, EXIF orientation {}, background {red},{green},{blue}{photo}",
         word(colour),
         word(fit),
         word(filter),
         word(orientation)
     )
+}
+
+/// What happens to images of another size, behind the other facts.
+fn photo_steps(steps: &PhotoSteps) -> String {
+    let PhotoSteps {
+        trim_percent,
+        sharpen,
+        ground,
+    } = steps;
+    let trim = trim_percent.map_or("not trimmed".to_owned(), |percent| {
+        format!("trimmed within {percent} % of the corner's colour")
+    });
+    let sharpen = if *sharpen { ", sharpened" } else { "" };
+    format!("; photos {trim}{sharpen}, ground {}", word(ground))
 }
 
 /// The word by which a choice goes in JSON.

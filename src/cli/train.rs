@@ -1,5 +1,6 @@
 //! `catalog train`: from a data set to a model file.
 
+mod balance;
 mod calibration;
 mod exported;
 mod network;
@@ -32,6 +33,7 @@ use crate::training::schedule::Schedule;
 use super::GlobalArgs;
 use super::dataset::{ShapeArgs, load_settings, warn_of_skipped};
 use super::signals::Stop;
+use balance::BalanceArgs;
 use exported::ExportedArgs;
 use network::NetworkArgs;
 use run_control::{Beginning, RunArgs};
@@ -73,6 +75,8 @@ pub struct TrainArgs {
     fit: FitArgs,
     #[command(flatten)]
     augment: AugmentArgs,
+    #[command(flatten)]
+    balance: BalanceArgs,
     #[command(flatten)]
     exported: ExportedArgs,
     #[command(flatten)]
@@ -214,6 +218,7 @@ pub(super) fn run(args: &TrainArgs, global: &GlobalArgs) -> Result<ExitCode> {
     let dataset = dataset::load(&source, &settings)?
         .with_validation(options.validation_fraction, options.seed)?;
     warn_of_skipped(&dataset);
+    balance::report(&dataset, &options.balance);
 
     let stop = Stop::listen()?;
     let mut renderer = match global.quiet {
@@ -313,6 +318,7 @@ impl TrainArgs {
         self.augment.apply(&mut options);
         self.exported.apply(&mut options);
         self.run.apply(&mut options);
+        self.balance.apply(&mut options.balance)?;
         Ok(options)
     }
 }

@@ -156,7 +156,9 @@ fn decode_all(files: Vec<LabelledFile>, preprocess: &Preprocess) -> Result<(Spli
 fn choose_preprocess(listing: &Listing, pixels: &Pixels) -> Result<Preprocess> {
     let (size, colour) = match pixels {
         Pixels::Contract(preprocess) => return Ok(preprocess.clone()),
-        Pixels::Wished { size, colour } => (*size, *colour),
+        Pixels::Wished { size, colour } | Pixels::PlainBackground { size, colour } => {
+            (*size, *colour)
+        }
     };
     if let Some((height, width)) = size {
         ensure!(
@@ -178,7 +180,10 @@ fn choose_preprocess(listing: &Listing, pixels: &Pixels) -> Result<Preprocess> {
         size.unwrap_or_else(|| own_size(&sample).unwrap_or((DEFAULT_SIDE, DEFAULT_SIDE)));
     let all_grey = !sample.is_empty() && sample.iter().all(|header| header.is_grey);
     let colour = colour.unwrap_or(if all_grey { Colour::Grey } else { Colour::Rgb });
-    Ok(Preprocess::stretch(height, width, colour))
+    Ok(match pixels {
+        Pixels::PlainBackground { .. } => Preprocess::plain_background(height, width, colour),
+        _ => Preprocess::stretch(height, width, colour),
+    })
 }
 
 struct Header {

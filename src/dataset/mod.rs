@@ -105,6 +105,13 @@ pub enum Pixels {
         /// Colour. `None`: as the source has it; for image files grey if all are grey, else RGB.
         colour: Option<Colour>,
     },
+    /// As [`Pixels::Wished`], but trimmed and in proportion as [`Preprocess::plain_background`] says.
+    PlainBackground {
+        /// Height and width in pixels, as for [`Pixels::Wished`].
+        size: Option<(u32, u32)>,
+        /// Colour, as for [`Pixels::Wished`].
+        colour: Option<Colour>,
+    },
     /// Exactly as a model's contract demands. Raw pixels must have its size already.
     Contract(Preprocess),
 }

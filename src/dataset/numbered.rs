@@ -124,6 +124,10 @@ fn preprocess(parts: &[Option<Numbered>; 3], settings: &LoadSettings) -> Result<
         );
     }
     let wanted = match &settings.pixels {
+        Pixels::PlainBackground { size, colour } => {
+            let (height, width) = size.unwrap_or((height, width));
+            Preprocess::plain_background(height, width, colour.unwrap_or(Colour::Grey))
+        }
         Pixels::Wished { size, colour } => {
             let (height, width) = size.unwrap_or((height, width));
             Preprocess::stretch(height, width, colour.unwrap_or(Colour::Grey))

@@ -8,6 +8,7 @@ use crate::lowering::WeightStorage;
 use crate::network::Architecture;
 
 use super::augment::{AugmentSettings, MixSettings};
+use super::balance::BalanceOptions;
 use super::formulation::FormulationChoice;
 use super::schedule::Schedule;
 use super::watch::EarlyStopping;
@@ -40,6 +41,8 @@ pub struct TrainOptions {
     pub early_stopping: Option<EarlyStopping>,
     /// Seconds in which the run should be over; as many epochs as fit, and no more than `epochs`.
     pub time_budget: Option<u64>,
+    /// What is done about classes of unequal size.
+    pub balance: BalanceOptions,
     /// Share of the training images held out for validation where the data set has no validation part.
     pub validation_fraction: f64,
     /// Seed of weights, split, order, augmentation and dropout.
@@ -69,6 +72,7 @@ impl Default for TrainOptions {
             weight_storage: WeightStorage::Float32,
             early_stopping: None,
             time_budget: None,
+            balance: BalanceOptions::default(),
             validation_fraction: 0.2,
             seed: 1,
             threads: 0,
@@ -105,6 +109,7 @@ impl TrainOptions {
             self.time_budget != Some(0),
             "the time budget is at least a second"
         );
+        self.balance.validate()?;
         self.schedule.validate()?;
         self.augment.validate()?;
         self.mixing.validate()

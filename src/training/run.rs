@@ -134,7 +134,11 @@ pub fn train(
             augment: options.augment,
             mixing: options.mixing,
             label_smoothing: options.label_smoothing,
-            class_weights: None,
+            class_weights: options
+                .balance
+                .class_weights
+                .of(&dataset.train.class_counts(task.classes)),
+            sampling: options.balance.sampling,
             prefetch: PREFETCH,
         },
     )?;

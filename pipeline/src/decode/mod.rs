@@ -6,6 +6,7 @@
 mod budget;
 mod guard;
 mod jpeg;
+mod photo;
 mod pixels;
 mod read;
 mod sniff;
@@ -22,6 +23,7 @@ use crate::preprocess::{Orientation, Preprocess};
 use crate::resize;
 pub use budget::{Held, MemoryBudget};
 pub use guard::install_quiet_panic_hook;
+pub(crate) use pixels::Pixels;
 pub use pixels::luma;
 pub use read::Stamp;
 pub(crate) use read::{Refusal, is_out_of_files, open_fault, read};
@@ -155,9 +157,14 @@ fn decode(
         _ => (DynamicImage::from_decoder(decoder).map_err(fault)?, None),
     };
     image.apply_orientation(orientation);
-    let pixels = pixels::convert(image, preprocess.colour, preprocess.background);
-    resize::fit(&pixels.bytes, pixels.height, pixels.width, preprocess, out)
-        .map_err(|error| Fault::new(Status::Corrupt, error.to_string()))?;
+    let fitted = match preprocess.photo_steps(image.height(), image.width()) {
+        None => {
+            let pixels = pixels::convert(image, preprocess.colour, preprocess.background);
+            resize::fit(&pixels.bytes, pixels.height, pixels.width, preprocess, out)
+        }
+        Some(steps) => photo::fit(image, steps, preprocess, out),
+    };
+    fitted.map_err(|error| Fault::new(Status::Corrupt, error.to_string()))?;
 
     Ok(Decoded {
         format,

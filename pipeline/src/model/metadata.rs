@@ -148,6 +148,12 @@ pub(crate) fn validate_preprocess(preprocess: &Preprocess) -> Result<()> {
         (1..=MAX_SIDE).contains(&height) && (1..=MAX_SIDE).contains(&width),
         "the input is {height}×{width} pixels, each side has to be 1 to {MAX_SIDE}"
     );
+    let percent = preprocess.photo.and_then(|steps| steps.trim_percent);
+    ensure!(
+        percent.is_none_or(|percent| percent <= 100),
+        "photos are trimmed within {} % of the corner's colour, it has to be 0 to 100",
+        percent.unwrap_or_default()
+    );
     Ok(())
 }
 
@@ -172,6 +178,7 @@ fn field<T: DeserializeOwned>(values: &BTreeMap<&str, &str>, name: &str) -> Resu
 mod tests {
     use super::*;
     use crate::model::testing::metadata;
+    use crate::preprocess::{Ground, PhotoSteps};
 
     #[test]
     fn entries_round_trip_and_leave_other_keys_alone() {
@@ -216,6 +223,16 @@ mod tests {
         assert!(refused(|metadata| metadata.labels[1].clear()).contains("empty"));
         assert!(refused(|metadata| metadata.temperature = f32::NAN).contains("temperature"));
         assert!(refused(|metadata| metadata.preprocess.width = 0).contains("0 pixels"));
+        assert!(
+            refused(|metadata| {
+                metadata.preprocess.photo = Some(PhotoSteps {
+                    trim_percent: Some(101),
+                    sharpen: false,
+                    ground: Ground::Own,
+                });
+            })
+            .contains("101 %")
+        );
         assert!(refused(|metadata| metadata.self_test[0].logits.truncate(1)).contains("1 logits"));
     }
 }

@@ -6,9 +6,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use pipeline::preprocess::Preprocess;
 
 use super::numbered::{self, ClassNames, Numbered};
-use super::{Dataset, LoadSettings, fingerprint, idx, idx_folder};
+use super::{Dataset, LoadSettings, Pixels, fingerprint, idx, idx_folder};
 
 mod fetch;
 
@@ -60,12 +61,28 @@ pub(super) fn load(settings: &LoadSettings) -> Result<Dataset> {
         ),
         None => fetch::fetch(&installed)?,
     };
-    numbered::assemble(
+    let dataset = numbered::assemble(
         "fashion-mnist".to_owned(),
         ClassNames::Known(&CLASSES),
         parts,
         settings,
-    )
+    )?;
+    Ok(match settings.pixels {
+        Pixels::Contract(_) => dataset,
+        // Its own pixels stay as they are; a model of it shall also know photos of such articles.
+        Pixels::Wished { .. } | Pixels::PlainBackground { .. } => {
+            let Preprocess {
+                height,
+                width,
+                colour,
+                ..
+            } = dataset.preprocess;
+            Dataset {
+                preprocess: Preprocess::fashion_mnist(height, width, colour),
+                ..dataset
+            }
+        }
+    })
 }
 
 /// The parts from the first folder that has them intact; a damaged copy is reported and passed over.
