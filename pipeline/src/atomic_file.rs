@@ -123,7 +123,10 @@ impl DurableFile {
 }
 
 /// Removes what runs that were killed left of unfinished files for `destination`. Nobody may be writing it meanwhile.
-pub(crate) fn remove_leftovers(destination: &Path) -> Result<()> {
+///
+/// # Errors
+/// When the folder cannot be listed or a file in it cannot be removed.
+pub fn remove_leftovers(destination: &Path) -> Result<()> {
     let Some(name) = destination.file_name() else {
         return Ok(());
     };

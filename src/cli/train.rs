@@ -21,6 +21,7 @@ use crate::artifacts::Optimizer;
 use crate::dataset::{self, Purpose, Source};
 use crate::runtime::{self, Need};
 use crate::training::augment::{AugmentSettings, MixSettings};
+use crate::training::checkpoint::CheckpointFile;
 use crate::training::events::Event;
 use crate::training::export::{Exported, export};
 use crate::training::formulation::FormulationChoice;
@@ -36,13 +37,14 @@ use super::signals::Stop;
 use balance::BalanceArgs;
 use exported::ExportedArgs;
 use network::NetworkArgs;
-use run_control::{Beginning, RunArgs};
+use run_control::{Beginning, CHECKPOINT_FILE, FolderLock, RunArgs};
 
 /// Name of the model file in the output folder.
 const MODEL_FILE: &str = "model.onnx";
+/// Name of the file with all options.
+const OPTIONS_FILE: &str = "options.json";
 /// What the first signal makes the run say.
-const STOPPING: &str =
-    "stopping after this step with the best model so far; once more to stop at once";
+const STOPPING: &str = "stopping after this step with the best model so far, which --resume can take further; once more to stop at once";
 
 /// Train a network on a data set and export one self-describing ONNX file
 #[derive(Debug, Args)]
@@ -209,11 +211,17 @@ pub(super) fn run(args: &TrainArgs, global: &GlobalArgs) -> Result<ExitCode> {
     let source = Source::detect(&args.data)?;
     fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
-    let checkpoints = match args.run.begin(&args.out)? {
-        Beginning::Run(checkpoints) => checkpoints,
-        Beginning::Finished => return Ok(ExitCode::SUCCESS),
+    let _lock = FolderLock::take(&args.out)?;
+    let Beginning::Run { is_continued } = args.run.begin(&args.out, &options)? else {
+        return Ok(ExitCode::SUCCESS);
     };
     let runtime = runtime::load(&global.runtime_settings()?, Need::Training)?;
+    let checkpoints = CheckpointFile {
+        path: args.out.join(CHECKPOINT_FILE),
+        interval: args.run.interval()?,
+        is_continued,
+        onnxruntime_version: runtime.version.clone(),
+    };
     let settings = load_settings(&args.shape, Purpose::Training, global)?;
     let dataset = dataset::load(&source, &settings)?
         .with_validation(options.validation_fraction, options.seed)?;
@@ -251,10 +259,6 @@ pub(super) fn run(args: &TrainArgs, global: &GlobalArgs) -> Result<ExitCode> {
         &runtime.version,
     )?;
     save(&args.out, &trained, &exported)?;
-    // What was stopped can be continued.
-    if trained.ending != Ending::Stopped {
-        run_control::remove(&checkpoints)?;
-    }
     tracing::info!(
         "exported {}: {:.2} MB, logits within {:.1e} of the training session's on {} held-out images",
         args.out.join(MODEL_FILE).display(),
@@ -272,6 +276,10 @@ pub(super) fn run(args: &TrainArgs, global: &GlobalArgs) -> Result<ExitCode> {
         formulation,
     )
     .context("the model is in place, but not its report")?;
+    // What was stopped can be continued, and so can what has not left everything yet.
+    if trained.ending != Ending::Stopped {
+        checkpoints.remove()?;
+    }
     tracing::info!("report written to {}", path.display());
     match trained.ending {
         Ending::Finished => Ok(ExitCode::SUCCESS),
@@ -293,7 +301,7 @@ fn save(folder: &Path, trained: &Trained, exported: &Exported) -> Result<()> {
     write(MODEL_FILE, &exported.bytes)?;
     trained.history.save(&folder.join("history.csv"))?;
     let options = serde_json::to_string_pretty(&exported.summary.options)?;
-    write("options.json", options.as_bytes())
+    write(OPTIONS_FILE, options.as_bytes())
 }
 
 impl TrainArgs {
@@ -317,7 +325,8 @@ impl TrainArgs {
         self.fit.apply(&mut options)?;
         self.augment.apply(&mut options);
         self.exported.apply(&mut options);
-        self.run.apply(&mut options);
+        let epochs_are_given = self.fit.epochs.is_some() || self.config.is_some();
+        self.run.apply(&mut options, epochs_are_given);
         self.balance.apply(&mut options.balance)?;
         Ok(options)
     }

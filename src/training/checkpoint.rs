@@ -30,6 +30,37 @@ pub struct CheckpointFile {
     pub path: PathBuf,
     /// Time between two checkpoints, beside the one that each epoch ends with.
     pub interval: Duration,
+    /// Whether a run goes on from what the file holds; otherwise that is replaced.
+    pub is_continued: bool,
+    /// Version of ONNX Runtime, which is noted in the file.
+    pub onnxruntime_version: String,
+}
+
+impl CheckpointFile {
+    /// What the run goes on from; `None` where it begins.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::load`].
+    pub fn load(&self) -> Result<Option<Checkpoint>> {
+        match self.is_continued {
+            true => Checkpoint::load(&self.path),
+            false => Ok(None),
+        }
+    }
+
+    /// Removes the file of a run that needs it no more, and what kills have left beside it.
+    ///
+    /// # Errors
+    /// When a file is there and cannot be removed.
+    pub fn remove(&self) -> Result<()> {
+        atomic_file::remove_leftovers(&self.path)?;
+        match std::fs::remove_file(&self.path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("{} cannot be removed", self.path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// An unfinished run.
@@ -50,6 +81,8 @@ pub struct Checkpoint {
 pub struct RunIdentity {
     /// Version of this program.
     pub program_version: String,
+    /// Version of ONNX Runtime.
+    pub onnxruntime_version: String,
     /// SHA-256 over classes, labels and pixels.
     pub data_fingerprint: String,
     /// All options.
@@ -103,38 +136,54 @@ impl RunIdentity {
             self.data_fingerprint == current.data_fingerprint,
             "the unfinished run learnt from other data; give the same data, or --overwrite to start anew"
         );
-        let (before, now) = (
-            serde_json::to_value(&self.options)?,
-            serde_json::to_value(&current.options)?,
-        );
-        let mut differences = Vec::new();
-        find_differences("", &before, &now, &mut differences);
-        differences.retain(|difference| {
-            OPTIONS_OF_THE_MACHINE
-                .iter()
-                .all(|name| !difference.starts_with(name))
-        });
+        let differences = option_differences(&self.options, &current.options)?;
         if !differences.is_empty() {
             bail!(
                 "the unfinished run has other options: {}; give the same ones, or --overwrite to start anew",
                 differences.join(", ")
             );
         }
-        let changed = [
+        let changes: Vec<String> = [
             ("catalog", &self.program_version, &current.program_version),
+            (
+                "ONNX Runtime",
+                &self.onnxruntime_version,
+                &current.onnxruntime_version,
+            ),
             ("the computation", &self.formulation, &current.formulation),
         ]
         .into_iter()
-        .find(|(_, before, now)| before != now);
-        Ok(changed.map(|(what, before, now)| {
+        .filter(|(_, before, now)| before != now)
+        .map(|(what, before, now)| {
+            format!("{what} was `{before}` before the stop and is `{now}` now")
+        })
+        .collect();
+        Ok((!changes.is_empty()).then(|| {
             format!(
-                "{what} was `{before}` before the stop and is `{now}` now: the result may differ in the last digits from that of an uninterrupted run"
+                "{}: the result may differ in the last digits from that of an uninterrupted run",
+                changes.join(", ")
             )
         }))
     }
 }
 
-/// `path: before → now` for each leaf that differs.
+/// What two runs' options differ in, each as `option was … and is …`; what only says where a run computes is no difference.
+///
+/// # Errors
+/// When options cannot be written as JSON.
+pub fn option_differences(before: &TrainOptions, now: &TrainOptions) -> Result<Vec<String>> {
+    let (before, now) = (serde_json::to_value(before)?, serde_json::to_value(now)?);
+    let mut differences = Vec::new();
+    find_differences("", &before, &now, &mut differences);
+    differences.retain(|difference| {
+        OPTIONS_OF_THE_MACHINE
+            .iter()
+            .all(|name| !difference.starts_with(name))
+    });
+    Ok(differences)
+}
+
+/// `path was before and is now` for each leaf that differs.
 fn find_differences(path: &str, before: &Value, now: &Value, found: &mut Vec<String>) {
     match (before, now) {
         (Value::Object(before_fields), Value::Object(now_fields))
@@ -209,7 +258,9 @@ impl Checkpoint {
             .with_context(damaged)?;
         let length = usize::try_from(u64::from_le_bytes(*length))?;
         let (header, numbers) = rest.split_at_checked(length).with_context(damaged)?;
-        let header: Header = serde_json::from_slice(header).with_context(damaged)?;
+        // Whole, as the digest says: another version of the program has other options.
+        let header: Header = serde_json::from_slice(header)
+            .context("it was written by another version of catalog")?;
         let numbers = numbers
             .split_at_checked(numbers.len().saturating_sub(DIGEST_BYTES))
             .with_context(damaged)?
@@ -245,6 +296,7 @@ mod tests {
         Checkpoint {
             identity: RunIdentity {
                 program_version: "1.2.3".to_owned(),
+                onnxruntime_version: "1.19.2".to_owned(),
                 data_fingerprint: "abc".to_owned(),
                 options: TrainOptions::default(),
                 formulation: "portable".to_owned(),
@@ -331,5 +383,30 @@ mod tests {
             warning.contains("`portable` before the stop and is `blocked`"),
             "{warning}"
         );
+        other.onnxruntime_version = "1.20.0".to_owned();
+        let warning = before.check(&other).unwrap().unwrap();
+        assert!(
+            warning.contains("ONNX Runtime was `1.19.2` before the stop and is `1.20.0` now, the"),
+            "{warning}"
+        );
+    }
+
+    #[test]
+    fn only_a_run_that_goes_on_reads_the_file_and_removal_takes_what_kills_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = CheckpointFile {
+            path: folder.path().join("checkpoint"),
+            interval: Duration::from_secs(1),
+            is_continued: false,
+            onnxruntime_version: String::new(),
+        };
+        checkpoint().save(&file.path).unwrap();
+        assert_eq!(file.load().unwrap(), None);
+        file.is_continued = true;
+        assert_eq!(file.load().unwrap(), Some(checkpoint()));
+        std::fs::write(folder.path().join(".checkpoint.abc.tmp"), "half").unwrap();
+        file.remove().unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        file.remove().unwrap();
     }
 }

@@ -70,7 +70,7 @@ impl Epochs<'_> {
                 emit(&Event::Warning(warning));
             }
         }
-        if self.has_stalled() {
+        if self.has_stalled() && !self.state.plan.is_done(self.state.steps_done) {
             emit(&Event::Note(
                 "no better epoch within the patience: the run ends early".to_owned(),
             ));
@@ -189,7 +189,7 @@ impl Epochs<'_> {
     }
 
     /// Writes a checkpoint, where there is a file for it.
-    fn save(&mut self) -> Result<()> {
+    pub(super) fn save(&mut self) -> Result<()> {
         if let Some(file) = self.checkpoints {
             let checkpoint = Checkpoint {
                 identity: self.identity.clone(),

@@ -34,6 +34,8 @@ pub enum Event {
         epoch: usize,
         /// Steps of it that are done.
         step: usize,
+        /// Validation accuracies of the epochs before.
+        accuracies: Vec<f64>,
     },
     /// A run with a time budget knows better what fits.
     Planned {
@@ -53,8 +55,10 @@ pub enum Event {
 /// What is about to happen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunStart {
-    /// Epochs planned.
+    /// Epochs planned; with a time budget, the most that there may be.
     pub epochs: usize,
+    /// Seconds in which the run should be over, if there is such a limit.
+    pub time_budget: Option<u64>,
     /// Steps in each epoch.
     pub steps_per_epoch: usize,
     /// Images per step.

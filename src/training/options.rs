@@ -13,6 +13,9 @@ use super::formulation::FormulationChoice;
 use super::schedule::Schedule;
 use super::watch::EarlyStopping;
 
+/// Epochs of a run that only its time limits.
+pub const UNLIMITED_EPOCHS: usize = 1_000_000;
+
 /// All options of a training run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

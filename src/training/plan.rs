@@ -66,7 +66,7 @@ impl Plan {
     /// Learning rate of the next step, of which `done` are behind.
     pub fn learning_rate(&self, schedule: &Schedule, done: u64) -> f32 {
         match &self.budget {
-            None => schedule.learning_rate(done as usize, self.epochs * self.steps_per_epoch),
+            None => schedule.learning_rate(done as usize, self.most_steps() as usize),
             Some(budget) => {
                 let step = (budget.progress * SCHEDULE_STEPS as f64) as usize;
                 schedule.learning_rate(step, SCHEDULE_STEPS)
@@ -81,6 +81,13 @@ impl Plan {
             .as_ref()
             .is_some_and(|budget| budget.steps_left.is_some_and(|left| left < 1.0));
         out_of_time || done >= self.most_steps()
+    }
+
+    /// Whether it is known how many steps there are; with a time budget that takes a measurement.
+    pub fn is_known(&self) -> bool {
+        self.budget
+            .as_ref()
+            .is_none_or(|budget| budget.steps_left.is_some())
     }
 
     /// Epochs of the whole run, the last one perhaps cut short.

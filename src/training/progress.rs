@@ -12,7 +12,7 @@ use super::events::{EpochSummary, Event, RunStart, RunSummary};
 /// Where plain lines go when an epoch takes long: at most one in this time.
 const BETWEEN_LINES: Duration = Duration::from_secs(30);
 
-/// Epochs in the row of blocks.
+/// Validation accuracies in the row of blocks.
 const SPARKLINE: usize = 24;
 const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
@@ -70,7 +70,9 @@ impl Renderer {
 #[derive(Debug)]
 pub struct TerminalProgress {
     bar: ProgressBar,
-    run: Option<RunStart>,
+    steps_per_epoch: usize,
+    /// Epochs of the run, where that is known.
+    epochs: Option<usize>,
     pace: Pace,
     accuracies: Vec<f64>,
 }
@@ -81,7 +83,8 @@ impl TerminalProgress {
             bar: ProgressBar::with_draw_target(Some(1), target)
                 .with_style(style())
                 .with_message("starting"),
-            run: None,
+            steps_per_epoch: 0,
+            epochs: None,
             pace: Pace::default(),
             accuracies: Vec::new(),
         }
@@ -92,33 +95,38 @@ impl TerminalProgress {
             Event::RunStarted(run) => {
                 // Nothing is drawn yet, so nothing is in the line's way, and the bar's first sight shall not be an empty one.
                 tracing::info!("{}", run_start_line(run));
-                self.bar.set_prefix(format!("epoch 1/{}", run.epochs));
-                self.bar
-                    .set_length((run.epochs * run.steps_per_epoch) as u64);
+                self.epochs = planned_epochs(run);
+                self.steps_per_epoch = run.steps_per_epoch;
+                self.bar.set_prefix(epoch_name(1, self.epochs));
+                let most = run.epochs.saturating_mul(run.steps_per_epoch);
+                self.bar.set_length(most as u64);
                 self.bar.set_position(0);
                 self.bar.reset_elapsed();
                 self.bar.reset_eta();
-                self.run = Some(run.clone());
             }
-            Event::Resumed { epoch, step } => {
+            Event::Resumed {
+                epoch,
+                step,
+                accuracies,
+            } => {
+                self.accuracies.clone_from(accuracies);
                 self.bar
                     .suspend(|| tracing::info!("{}", resumed_line(*epoch, *step)));
+                let behind = epoch.saturating_sub(1) * self.steps_per_epoch + step;
+                self.bar.set_position(behind as u64);
+                // What an earlier run did says nothing about the pace of this one.
+                self.bar.tick();
+                self.bar.reset_eta();
             }
             Event::Planned { epochs, steps } => {
-                if let Some(run) = &mut self.run {
-                    run.epochs = *epochs;
-                }
+                self.epochs = Some(*epochs);
                 self.bar.set_length(*steps);
+                self.bar
+                    .set_prefix(epoch_name(self.pace.epoch.max(1), self.epochs));
             }
             Event::EpochStarted { epoch } => {
                 self.pace.start(*epoch);
-                let (epochs, steps) = self
-                    .run
-                    .as_ref()
-                    .map_or((0, 0), |run| (run.epochs, run.steps_per_epoch));
-                self.bar.set_prefix(format!("epoch {epoch}/{epochs}"));
-                self.bar
-                    .set_position((epoch.saturating_sub(1) * steps) as u64);
+                self.bar.set_prefix(epoch_name(*epoch, self.epochs));
             }
             Event::StepDone {
                 step,
@@ -136,9 +144,8 @@ impl TerminalProgress {
             }
             Event::EpochDone(epoch) => {
                 self.accuracies.push(epoch.validation_accuracy);
-                let epochs = self.run.as_ref().map_or(0, |run| run.epochs);
                 self.bar
-                    .suspend(|| tracing::info!("{}", epoch_line(epoch, epochs)));
+                    .suspend(|| tracing::info!("{}", epoch_line(epoch, self.epochs)));
             }
             Event::Note(message) => self.bar.suspend(|| tracing::info!("{message}")),
             Event::Warning(message) => self.bar.suspend(|| tracing::warn!("{message}")),
@@ -153,7 +160,8 @@ impl TerminalProgress {
 /// The state behind plain lines.
 #[derive(Debug, Default)]
 pub struct PlainProgress {
-    epochs: usize,
+    /// Epochs of the run, where that is known.
+    epochs: Option<usize>,
     pace: Pace,
     last_line: Option<Instant>,
 }
@@ -162,11 +170,13 @@ impl PlainProgress {
     fn render(&mut self, event: &Event) {
         match event {
             Event::RunStarted(run) => {
-                self.epochs = run.epochs;
+                self.epochs = planned_epochs(run);
                 tracing::info!("{}", run_start_line(run));
             }
-            Event::Resumed { epoch, step } => tracing::info!("{}", resumed_line(*epoch, *step)),
-            Event::Planned { epochs, .. } => self.epochs = *epochs,
+            Event::Resumed { epoch, step, .. } => {
+                tracing::info!("{}", resumed_line(*epoch, *step));
+            }
+            Event::Planned { epochs, .. } => self.epochs = Some(*epochs),
             Event::EpochStarted { epoch } => {
                 self.pace.start(*epoch);
                 self.last_line.get_or_insert_with(Instant::now);
@@ -185,7 +195,7 @@ impl PlainProgress {
                 {
                     let figures =
                         step_figures(*step, *steps, *loss, *learning_rate, images_per_second);
-                    tracing::info!("epoch {}/{}, {figures}", self.pace.epoch, self.epochs);
+                    tracing::info!("{}, {figures}", epoch_name(self.pace.epoch, self.epochs));
                     self.last_line = Some(Instant::now());
                 }
             }
@@ -240,14 +250,29 @@ fn style() -> ProgressStyle {
         .progress_chars("━╸ ")
 }
 
+/// Epochs of a run, unless they are as many as fit into its time.
+fn planned_epochs(run: &RunStart) -> Option<usize> {
+    run.time_budget.is_none().then_some(run.epochs)
+}
+
+fn epoch_name(epoch: usize, epochs: Option<usize>) -> String {
+    match epochs {
+        Some(epochs) => format!("epoch {epoch}/{epochs}"),
+        None => format!("epoch {epoch}"),
+    }
+}
+
 fn run_start_line(run: &RunStart) -> String {
+    let length = match run.time_budget {
+        None => format!("{} epochs", run.epochs),
+        Some(seconds) => format!("what fits into {seconds} s of epochs"),
+    };
     format!(
-        "training on {}: {} images of {} classes, {} to validate, {} epochs of {} steps of {} images, {}",
+        "training on {}: {} images of {} classes, {} to validate, {length} of {} steps of {} images, {}",
         run.device,
         run.train_images,
         run.classes,
         run.validation_images,
-        run.epochs,
         run.steps_per_epoch,
         run.batch_size,
         run.formulation
@@ -291,11 +316,11 @@ fn sparkline(values: &[f64]) -> String {
     values.iter().map(block).collect()
 }
 
-fn epoch_line(epoch: &EpochSummary, epochs: usize) -> String {
+fn epoch_line(epoch: &EpochSummary, epochs: Option<usize>) -> String {
     let best = if epoch.is_best { ", best so far" } else { "" };
     format!(
-        "epoch {}/{epochs}: train loss {:.4}, validation loss {:.4}, accuracy {:.4}, gap {:+.4}, {:.0} images/s, {:.1} s{best}",
-        epoch.epoch,
+        "{}: train loss {:.4}, validation loss {:.4}, accuracy {:.4}, gap {:+.4}, {:.0} images/s, {:.1} s{best}",
+        epoch_name(epoch.epoch, epochs),
         epoch.train_loss,
         epoch.validation_loss,
         epoch.validation_accuracy,
@@ -417,6 +442,7 @@ mod tests {
         vec![
             Event::RunStarted(RunStart {
                 epochs: 2,
+                time_budget: None,
                 steps_per_epoch: 2,
                 batch_size: 128,
                 train_images: 300,
@@ -505,6 +531,46 @@ mod tests {
         assert_eq!(sparkline(&[0.0, 0.5, 1.0]), "▁▅█");
         let many: Vec<f64> = (0..100).map(f64::from).collect();
         assert_eq!(sparkline(&many).chars().count(), SPARKLINE);
+    }
+
+    #[test]
+    fn a_resumed_run_shows_the_epochs_before_and_one_with_a_budget_no_number_it_does_not_know() {
+        let screen = Screen::default();
+        let target = ProgressDrawTarget::term_like(Box::new(screen.clone()));
+        let mut renderer = Renderer::Terminal(TerminalProgress::new(target));
+        let mut events = run();
+        if let Some(Event::RunStarted(start)) = events.first_mut() {
+            start.time_budget = Some(60);
+        }
+        let resumed = Event::Resumed {
+            epoch: 2,
+            step: 1,
+            accuracies: vec![0.5],
+        };
+        let planned = Event::Planned {
+            epochs: 3,
+            steps: 5,
+        };
+        let [epoch, step] = [events[6].clone(), events[8].clone()];
+        let log = logged(
+            &mut renderer,
+            &[
+                events[0].clone(),
+                resumed,
+                epoch.clone(),
+                step,
+                planned,
+                events[9].clone(),
+            ],
+        );
+        assert_snapshot!(log, @r"
+        INFO training on cpu: 300 images of 10 classes, 100 to validate, what fits into 60 s of epochs of 2 steps of 128 images, portable operators (as asked)
+        INFO continuing in epoch 2 after 1 of its steps
+        INFO epoch 2/3: train loss 0.6123, validation loss 0.4000, accuracy 0.8710, gap +0.0115, 4862 images/s, 12.3 s
+        ");
+        let drawn = screen.0.lock().unwrap().clone();
+        assert!(drawn.contains("epoch 2 "), "{drawn}");
+        assert!(drawn.contains(", accuracy ▄ 0.5000"), "{drawn}");
     }
 
     #[test]

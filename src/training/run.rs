@@ -12,7 +12,7 @@ use crate::graph::Op;
 use crate::network::{self, Network, Task};
 
 use super::augment::ImageShape;
-use super::checkpoint::{Checkpoint, CheckpointFile, RunIdentity, RunState};
+use super::checkpoint::{CheckpointFile, RunIdentity, RunState};
 use super::epochs::Epochs;
 use super::events::{Event, RunStart, RunSummary};
 use super::formulation;
@@ -88,12 +88,14 @@ pub fn train(
     let chosen = formulation::choose(options.formulation, &network.graph, environment)?;
     let identity = RunIdentity {
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
+        onnxruntime_version: checkpoints
+            .map_or_else(String::new, |file| file.onnxruntime_version.clone()),
         data_fingerprint: dataset.fingerprint.clone(),
         options: options.clone(),
         formulation: chosen.description.clone(),
     };
     let earlier = match checkpoints {
-        Some(file) => Checkpoint::load(&file.path)?,
+        Some(file) => file.load()?,
         None => None,
     };
     if let Some(earlier) = &earlier
@@ -151,6 +153,7 @@ pub fn train(
     );
     emit(&Event::RunStarted(RunStart {
         epochs: plan.epochs(0),
+        time_budget: options.time_budget,
         steps_per_epoch: loader.batches_per_epoch(),
         batch_size: options.batch_size,
         train_images: dataset.train.len(),
@@ -172,13 +175,25 @@ pub fn train(
         plan,
     };
     let mut best = None;
+    let is_new = earlier.is_none();
     if let Some(earlier) = earlier {
         session.continue_from(&earlier.parameters, earlier.state.steps_done)?;
         (state, best) = (earlier.state, earlier.best);
         emit(&Event::Resumed {
             epoch: state.history.len() + 1,
             step: state.step,
+            accuracies: state
+                .history
+                .iter()
+                .map(|epoch| epoch.validation_accuracy)
+                .collect(),
         });
+        if state.plan.is_known() {
+            emit(&Event::Planned {
+                epochs: state.plan.epochs(state.steps_done),
+                steps: state.plan.steps(state.steps_done),
+            });
+        }
     }
     let mut epochs = Epochs {
         session,
@@ -193,7 +208,15 @@ pub fn train(
         state,
         best,
     };
+    // From here on it shows that the run is unfinished, whatever the folder holds of an earlier one.
+    if is_new {
+        epochs.save()?;
+    }
     let ending = epochs.run(stop, emit)?;
+    // It would diverge again.
+    if let (Ending::Diverged { .. }, Some(file)) = (&ending, checkpoints) {
+        file.remove()?;
+    }
     let Epochs {
         mut session,
         state,

@@ -79,11 +79,60 @@ fn a_killed_run_continues_to_the_same_bytes() {
             "{finished:?}"
         );
         assert_eq!(model(&env, &out), whole, "{out}");
-        assert!(!env.path(&out).join("training.checkpoint").exists());
+        let left: Vec<String> = fs::read_dir(env.path(&out))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.contains("checkpoint"))
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
         // Of a finished run nothing is left to do.
         let finished = env.succeed(&[&RUN[..], &[&out, "--resume"]].concat());
         assert!(finished.stderr.contains("nothing to do"), "{finished:?}");
     }
+}
+
+#[test]
+fn a_new_run_over_a_finished_one_is_not_taken_for_it_when_it_is_killed_at_once() {
+    let env = env();
+    env.succeed(&[&RUN[..], &["whole", "--seed", "7"]].concat());
+    env.succeed(&[&RUN[..], &["out"]].concat());
+    let longer = [&RUN[..], &["out", "--seed", "7"]].concat();
+    // Before the first checkpoint that an epoch or the clock would make.
+    let mut arguments = longer.clone();
+    arguments.extend(["--checkpoint-minutes", "1000"]);
+    arguments.retain(|argument| *argument != "0.00001");
+    let place = arguments
+        .iter()
+        .position(|&argument| argument == "--checkpoint-minutes");
+    arguments.remove(place.unwrap());
+    let mut child = env
+        .command(&arguments)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let checkpoint = env.path("out/training.checkpoint");
+    while !checkpoint.exists() {
+        std::thread::yield_now();
+    }
+    // The folder is taken.
+    let second = env.run(&[&longer[..], &["--resume"]].concat());
+    assert_eq!(second.code, Some(1));
+    assert!(
+        second.stderr.contains("another run is training in out"),
+        "{second:?}"
+    );
+    child.kill().unwrap();
+    wait(&mut child);
+    let finished = env.succeed(&[&longer[..], &["--resume"]].concat());
+    assert!(
+        finished.stderr.contains("continuing in epoch"),
+        "{finished:?}"
+    );
+    assert_eq!(model(&env, "out"), model(&env, "whole"));
+    // What was trained with other options is not what was asked for.
+    let other = env.run(&[&RUN[..], &["out", "--resume"]].concat());
+    assert_eq!(other.code, Some(1));
+    assert!(other.stderr.contains("seed was 7 and is 1"), "{other:?}");
 }
 
 #[cfg(unix)]

@@ -425,6 +425,10 @@ fn a_diverging_training_says_so_in_one_line() {
     // Not a stack trace either.
     assert!(!finished.stderr.contains("panicked"), "{finished:?}");
     assert!(!env.path("model/model.onnx").exists());
+    assert!(
+        !env.path("model/training.checkpoint").exists(),
+        "it would diverge again"
+    );
 }
 
 #[test]
