@@ -94,7 +94,7 @@ fn stop_early(env: &TestEnv, out: &str, signal: &str) -> Option<i32> {
 #[cfg(unix)]
 #[test]
 fn a_run_that_was_stopped_goes_on_and_ends_with_the_same_bytes() {
-    let env = shop(600);
+    let env = shop(3000);
     let whole = labels(&env, "whole.csv", &[]);
     for (signal, code) in [
         ("-INT", Some(130)),
@@ -192,7 +192,7 @@ fn another_output_can_be_the_night_before_by_time_or_by_content() {
 #[cfg(unix)]
 #[test]
 fn a_stopped_run_is_not_continued_with_other_settings() {
-    let env = shop(400);
+    let env = shop(3000);
     stop_early(&env, "labels.csv", "-KILL");
     let one_error = |finished: Finished| {
         assert_eq!(finished.code, Some(1), "{finished:?}");
