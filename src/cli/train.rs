@@ -1,8 +1,10 @@
 //! `catalog train`: from a data set to a model file.
 
+mod augment;
 mod balance;
 mod calibration;
 mod exported;
+mod fit;
 mod network;
 mod report;
 mod run_control;
@@ -17,25 +19,23 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use pipeline::atomic_file;
 
-use crate::artifacts::Optimizer;
 use crate::dataset::{self, Purpose, Source};
 use crate::runtime::{self, Need};
-use crate::training::augment::{AugmentSettings, MixSettings};
 use crate::training::checkpoint::CheckpointFile;
 use crate::training::events::Event;
 use crate::training::export::{Exported, export};
-use crate::training::formulation::FormulationChoice;
 use crate::training::options::TrainOptions;
 use crate::training::preset::Preset;
 use crate::training::progress::Renderer;
 use crate::training::run::{Ending, Trained, train};
-use crate::training::schedule::Schedule;
 
 use super::GlobalArgs;
 use super::dataset::{ShapeArgs, load_settings, warn_of_skipped};
 use super::signals::Stop;
+use augment::AugmentArgs;
 use balance::BalanceArgs;
 use exported::ExportedArgs;
+use fit::FitArgs;
 use network::NetworkArgs;
 use run_control::{Beginning, CHECKPOINT_FILE, FolderLock, RunArgs};
 
@@ -95,124 +95,29 @@ enum PresetName {
     Best,
 }
 
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Fit")]
-struct FitArgs {
-    /// Passes over the training images [default: that of the preset]
-    #[arg(short, long, value_name = "N")]
-    epochs: Option<usize>,
-    /// Images per step [default: 128]
-    #[arg(short, long, value_name = "N")]
-    batch_size: Option<usize>,
-    /// Optimizer [default: sgd]
-    #[arg(long, value_name = "NAME")]
-    optimizer: Option<OptimizerName>,
-    /// Highest learning rate [default: 0.1 for sgd, 0.002 for adamw]
-    #[arg(short, long, value_name = "RATE")]
-    learning_rate: Option<f32>,
-    /// sgd: share of the velocity kept at each step (Nesterov) [default: 0.9]
-    #[arg(long, value_name = "SHARE")]
-    momentum: Option<f32>,
-    /// How the learning rate goes over the run [default: one-cycle]
-    #[arg(long, value_name = "NAME")]
-    schedule: Option<ScheduleName>,
-    /// Share of the steps that lead up to the highest learning rate [default: 0.3 for one-cycle]
-    #[arg(long, value_name = "SHARE")]
-    warmup: Option<f32>,
-    /// Decay of convolution and dense weights [default: 0.0005 for sgd, 0.01 for adamw]
-    #[arg(long, value_name = "DECAY")]
-    weight_decay: Option<f32>,
-    /// Largest norm of all gradients together [default: no limit]
-    #[arg(long, value_name = "NORM")]
-    clip_norm: Option<f32>,
-    /// Share of each target spread over all classes [default: that of the preset]
-    #[arg(long, value_name = "SHARE")]
-    label_smoothing: Option<f32>,
-    /// Share of the training images held out for validation, where the data has no validation part [default: that of the preset]
-    #[arg(long, value_name = "SHARE")]
-    validation_fraction: Option<f64>,
-    /// Seed of everything random; the same one gives the same model on the same machine [default: 1]
-    #[arg(long, value_name = "N")]
-    seed: Option<u64>,
-    /// Threads of ONNX Runtime; 0 for one per core [default: 0]
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
-    /// Which operators train the network; the model is the same up to rounding [default: auto]
-    #[arg(long, value_name = "NAME")]
-    formulation: Option<FormulationName>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum FormulationName {
-    /// The fastest that this machine can run
-    Auto,
-    /// Operators of ONNX Runtime alone
-    Portable,
-    /// Convolutions on blocked layout with this program's own operators
-    Blocked,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum OptimizerName {
-    /// Stochastic gradient descent with Nesterov momentum
-    Sgd,
-    /// Adam with decoupled weight decay
-    Adamw,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum ScheduleName {
-    /// Up to the highest rate, then down to almost nothing
-    OneCycle,
-    /// Linear warm-up, then down along a half cosine
-    Cosine,
-    /// Linear warm-up, then constant
-    Constant,
-}
-
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Augmentation")]
-struct AugmentArgs {
-    /// Train on the images as they are; other augmentation options then add to nothing
-    #[arg(long)]
-    no_augment: bool,
-    /// Turn by up to so many degrees [default: 0]
-    #[arg(long, value_name = "DEGREES")]
-    rotation: Option<f32>,
-    /// Shift by up to this share of the side, along both axes [default: that of the preset]
-    #[arg(long, value_name = "SHARE")]
-    shift: Option<f32>,
-    /// Shear by up to so many degrees [default: 0]
-    #[arg(long, value_name = "DEGREES")]
-    shear: Option<f32>,
-    /// Zoom by a factor between 1 − this and 1 + this [default: 0]
-    #[arg(long, value_name = "SHARE")]
-    zoom: Option<f32>,
-    /// Probability of a horizontal flip [default: 0.5]
-    #[arg(long, value_name = "PROBABILITY")]
-    flip: Option<f32>,
-    /// Probability of a vertical flip [default: 0]
-    #[arg(long, value_name = "PROBABILITY")]
-    vertical_flip: Option<f32>,
-    /// Probability of random erasing [default: that of the preset]
-    #[arg(long, value_name = "PROBABILITY")]
-    erasing: Option<f32>,
-    /// Blend pairs of images with a share from Beta(α, α) [default: 0, not at all]
-    #[arg(long, value_name = "α")]
-    mixup: Option<f32>,
-    /// Exchange a rectangle between pairs of images, with a share from Beta(α, α) [default: 0, not at all]
-    #[arg(long, value_name = "α")]
-    cutmix: Option<f32>,
-}
-
 pub(super) fn run(args: &TrainArgs, global: &GlobalArgs) -> Result<ExitCode> {
     let options = args.options()?;
     options.validate()?;
     let source = Source::detect(&args.data)?;
+    let is_new = !args.out.exists();
     fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
+    let outcome = train_into_folder(args, global, &source, &options);
+    if is_new && outcome.is_err() {
+        // Only succeeds where the folder is empty: a run that never began leaves nothing behind.
+        fs::remove_dir(&args.out).ok();
+    }
+    outcome
+}
+
+fn train_into_folder(
+    args: &TrainArgs,
+    global: &GlobalArgs,
+    source: &Source,
+    options: &TrainOptions,
+) -> Result<ExitCode> {
     let _lock = FolderLock::take(&args.out)?;
-    let Beginning::Run { is_continued } = args.run.begin(&args.out, &options)? else {
+    let Beginning::Run { is_continued } = args.run.begin(&args.out, options)? else {
         return Ok(ExitCode::SUCCESS);
     };
     let runtime = runtime::load(&global.runtime_settings()?, Need::Training)?;
@@ -223,7 +128,7 @@ pub(super) fn run(args: &TrainArgs, global: &GlobalArgs) -> Result<ExitCode> {
         onnxruntime_version: runtime.version.clone(),
     };
     let settings = load_settings(&args.shape, Purpose::Training, global)?;
-    let dataset = dataset::load(&source, &settings)?
+    let dataset = dataset::load(source, &settings)?
         .with_validation(options.validation_fraction, options.seed)?;
     warn_of_skipped(&dataset);
     balance::report(&dataset, &options.balance);
@@ -237,7 +142,7 @@ pub(super) fn run(args: &TrainArgs, global: &GlobalArgs) -> Result<ExitCode> {
     let mut formulation = String::new();
     let trained = train(
         &dataset,
-        &options,
+        options,
         &runtime.environment,
         Some(&checkpoints),
         stop.flag(),
@@ -253,7 +158,7 @@ pub(super) fn run(args: &TrainArgs, global: &GlobalArgs) -> Result<ExitCode> {
     )?;
     let exported = export(
         &dataset,
-        &options,
+        options,
         &trained,
         &runtime.environment,
         &runtime.version,
@@ -335,114 +240,5 @@ impl TrainArgs {
 fn set<T: Clone>(target: &mut T, given: &Option<T>) {
     if let Some(value) = given {
         *target = value.clone();
-    }
-}
-
-impl FitArgs {
-    fn apply(&self, options: &mut TrainOptions) -> Result<()> {
-        set(&mut options.epochs, &self.epochs);
-        set(&mut options.batch_size, &self.batch_size);
-        set(&mut options.label_smoothing, &self.label_smoothing);
-        set(&mut options.validation_fraction, &self.validation_fraction);
-        set(&mut options.seed, &self.seed);
-        if let Some(name) = self.formulation {
-            options.formulation = match name {
-                FormulationName::Auto => FormulationChoice::Auto,
-                FormulationName::Portable => FormulationChoice::Portable,
-                FormulationName::Blocked => FormulationChoice::Blocked,
-            };
-        }
-        set(&mut options.threads, &self.threads);
-        self.apply_optimizer(options)?;
-        self.apply_schedule(options);
-        set(&mut options.optimizer.weight_decay, &self.weight_decay);
-        if self.clip_norm.is_some() {
-            options.optimizer.clip_norm = self.clip_norm;
-        }
-        Ok(())
-    }
-
-    /// Another optimizer brings its own learning rate and weight decay.
-    fn apply_optimizer(&self, options: &mut TrainOptions) -> Result<()> {
-        let current = &options.optimizer.optimizer;
-        match (self.optimizer, current) {
-            (Some(OptimizerName::Adamw), Optimizer::Sgd { .. }) => {
-                options.optimizer.optimizer = Optimizer::adamw();
-                options.optimizer.weight_decay = 0.01;
-                options.schedule = with_peak(options.schedule, 0.002);
-            }
-            (Some(OptimizerName::Sgd), Optimizer::AdamW { .. }) => {
-                let default = TrainOptions::default();
-                options.optimizer.optimizer = default.optimizer.optimizer;
-                options.optimizer.weight_decay = default.optimizer.weight_decay;
-                options.schedule = with_peak(options.schedule, default.schedule.peak());
-            }
-            _ => {}
-        }
-        match (&mut options.optimizer.optimizer, self.momentum) {
-            (Optimizer::Sgd { momentum }, Some(given)) => *momentum = given,
-            (Optimizer::AdamW { .. }, Some(_)) => {
-                anyhow::bail!("--momentum belongs to --optimizer sgd")
-            }
-            (_, None) => {}
-        }
-        Ok(())
-    }
-
-    fn apply_schedule(&self, options: &mut TrainOptions) {
-        let peak = self
-            .learning_rate
-            .unwrap_or_else(|| options.schedule.peak());
-        options.schedule = match self.schedule {
-            Some(ScheduleName::OneCycle) => Schedule::one_cycle(peak),
-            Some(ScheduleName::Cosine) => Schedule::cosine(peak),
-            Some(ScheduleName::Constant) => Schedule::constant(peak),
-            None => with_peak(options.schedule, peak),
-        };
-        if let Some(share) = self.warmup {
-            match &mut options.schedule {
-                Schedule::OneCycle {
-                    warmup_fraction, ..
-                }
-                | Schedule::Cosine {
-                    warmup_fraction, ..
-                }
-                | Schedule::Constant {
-                    warmup_fraction, ..
-                } => *warmup_fraction = share,
-            }
-        }
-    }
-}
-
-fn with_peak(schedule: Schedule, rate: f32) -> Schedule {
-    let mut schedule = schedule;
-    match &mut schedule {
-        Schedule::OneCycle { peak, .. }
-        | Schedule::Cosine { peak, .. }
-        | Schedule::Constant { peak, .. } => *peak = rate,
-    }
-    schedule
-}
-
-impl AugmentArgs {
-    fn apply(&self, options: &mut TrainOptions) {
-        if self.no_augment {
-            options.augment = AugmentSettings::none();
-            options.mixing = MixSettings::default();
-        }
-        set(&mut options.mixing.mixup_alpha, &self.mixup);
-        set(&mut options.mixing.cutmix_alpha, &self.cutmix);
-        let augment = &mut options.augment;
-        set(&mut augment.rotation_degrees, &self.rotation);
-        set(&mut augment.shift_x, &self.shift);
-        set(&mut augment.shift_y, &self.shift);
-        set(&mut augment.shear_degrees, &self.shear);
-        if let Some(zoom) = self.zoom {
-            augment.zoom = [1.0 - zoom, 1.0 + zoom];
-        }
-        set(&mut augment.horizontal_flip, &self.flip);
-        set(&mut augment.vertical_flip, &self.vertical_flip);
-        set(&mut augment.erasing.probability, &self.erasing);
     }
 }
