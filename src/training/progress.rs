@@ -295,11 +295,11 @@ fn resumed_line(epoch: usize, step: usize) -> String {
     format!("continuing in epoch {epoch} after {step} of its steps")
 }
 
-/// The validation accuracies so far as a row of blocks, and the last of them.
+/// The last validation accuracy, then all so far as a row of blocks: on a narrow terminal the blocks are cut off, not the number.
 fn accuracy_figures(accuracies: &[f64]) -> String {
     match accuracies.last() {
         None => String::new(),
-        Some(last) => format!(", accuracy {} {last:.4}", sparkline(accuracies)),
+        Some(last) => format!(", accuracy {last:.4} {}", sparkline(accuracies)),
     }
 }
 
@@ -523,7 +523,7 @@ mod tests {
             "{drawn}"
         );
         assert!(drawn.contains(" left"), "{drawn}");
-        assert!(drawn.contains(", accuracy ▄ 0.8710"), "{drawn}");
+        assert!(drawn.contains(", accuracy 0.8710 ▄"), "{drawn}");
     }
 
     #[test]
@@ -570,7 +570,7 @@ mod tests {
         ");
         let drawn = screen.0.lock().unwrap().clone();
         assert!(drawn.contains("epoch 2 "), "{drawn}");
-        assert!(drawn.contains(", accuracy ▄ 0.5000"), "{drawn}");
+        assert!(drawn.contains(", accuracy 0.5000 ▄"), "{drawn}");
     }
 
     #[test]
