@@ -71,6 +71,7 @@ impl TestEnv {
 
     /// The program, to be run in the folder, whatever library there is.
     pub fn bare_command(&self, arguments: &[&str]) -> Command {
+        heed_signals();
         let mut command = Command::new(env!("CARGO_BIN_EXE_catalog"));
         command
             .args(arguments)
@@ -110,6 +111,27 @@ pub fn finish(command: &mut Command) -> Finished {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// Makes the programs that are started listen to signals, even where the tests were started with these ignored (`nohup`, a job
+/// in the background of a script): a signal that is ignored is so in children, too, one that is handled is not.
+fn heed_signals() {
+    #[cfg(unix)]
+    {
+        use std::sync::atomic::AtomicBool;
+        use std::sync::{Arc, Once};
+
+        use signal_hook::consts::{SIGHUP, SIGINT};
+
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| {
+            for signal in [SIGINT, SIGHUP] {
+                let always = Arc::new(AtomicBool::new(true));
+                signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, always)
+                    .unwrap();
+            }
+        });
     }
 }
 
