@@ -8,6 +8,7 @@ use pipeline::model::Predictions;
 
 use crate::dataset::export::folder_names;
 use crate::dataset::{Dataset, Split};
+use crate::metrics::thresholds::Answers;
 use crate::metrics::{Evaluation, Scores, Tally, predicted_class};
 
 /// At most so many labels of a model are listed in a message.
@@ -36,15 +37,15 @@ pub struct Verdict {
 }
 
 impl Judgement {
-    /// The confidence of every answer and whether it was right, in the data's order; images without an answer are left out.
-    pub fn answers(&self) -> (Vec<f32>, Vec<bool>) {
-        self.verdicts
-            .iter()
-            .filter_map(|verdict| {
-                let (class, confidence) = verdict.answer?;
-                Some((confidence, class == verdict.label as usize))
-            })
-            .unzip()
+    /// Every answer, its confidence and whether it was right, in the data's order; images without an answer are left out.
+    pub fn answers(&self) -> Answers {
+        let mut answers = Answers::default();
+        for verdict in &self.verdicts {
+            if let Some((class, confidence)) = verdict.answer {
+                answers.add(class, confidence, class == verdict.label as usize);
+            }
+        }
+        answers
     }
 }
 
@@ -253,9 +254,9 @@ mod tests {
         assert_eq!(judgement.verdicts[0].label, 0);
         assert_eq!(judgement.verdicts[4].answer, Some((2, 0.5)));
         assert_eq!(judgement.verdicts[4].source, "#4");
-        let (confidences, correct) = judgement.answers();
-        assert_eq!(confidences, [0.5; 5]);
-        assert_eq!(correct, [true, true, true, false, false]);
+        let answers = judgement.answers();
+        assert_eq!(answers.confidences, [0.5; 5]);
+        assert_eq!(answers.correct, [true, true, true, false, false]);
     }
 
     #[test]

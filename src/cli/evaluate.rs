@@ -4,6 +4,7 @@ mod acceptance;
 mod report;
 
 use std::fmt::Write as _;
+use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -266,6 +267,10 @@ impl OutputFiles {
             if given[..index].contains(path) {
                 bail!("{}: two results cannot have the same file", path.display());
             }
+        }
+        if let Some(folder) = &args.plots {
+            fs::create_dir_all(folder)
+                .with_context(|| format!("cannot make the folder {}", folder.display()))?;
         }
         let create = |path: &Option<PathBuf>| path.as_deref().map(StagedFile::create).transpose();
         Ok(Self {

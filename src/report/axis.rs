@@ -1,6 +1,6 @@
 //! Where the values of an axis lie, and which of them are written beside it.
 
-use super::text::percent;
+use super::text::{percent, shortened};
 
 /// One axis of a chart.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,6 +13,8 @@ pub struct Axis {
     pub scale: Scale,
     /// How values are written.
     pub format: Format,
+    /// What is written instead at 0, 1, 2 and so on; empty on an axis of numbers.
+    pub words: Vec<String>,
 }
 
 /// How values become places along an axis.
@@ -43,6 +45,16 @@ impl Axis {
             range,
             scale: Scale::Linear,
             format,
+            words: Vec::new(),
+        }
+    }
+
+    /// An axis of things rather than numbers, side by side: the first lies at 0, the second at 1.
+    pub fn words(label: &str, words: Vec<String>) -> Self {
+        let last = words.len().max(1) as f64 - 1.0;
+        Self {
+            words,
+            ..Self::linear(label, [-0.5, last + 0.5], Format::Count)
         }
     }
 
@@ -75,6 +87,7 @@ impl Axis {
             range: [low / 1.3, high * 1.3],
             scale: Scale::Log,
             format: Format::Number,
+            words: Vec::new(),
         }
     }
 
@@ -95,9 +108,18 @@ impl Axis {
     /// The values that get a mark, with the words for it.
     pub(super) fn marks(&self) -> Vec<(f64, String)> {
         match self.scale {
+            _ if !self.words.is_empty() => self.word_marks(),
             Scale::Linear => self.linear_marks(),
             Scale::Log => self.log_marks(),
         }
+    }
+
+    fn word_marks(&self) -> Vec<(f64, String)> {
+        let room = LETTERS / self.words.len();
+        let words = self.words.iter().take(MOST_MARKS).enumerate();
+        words
+            .map(|(place, word)| (place as f64, shortened(word, room.max(2))))
+            .collect()
     }
 
     fn linear_marks(&self) -> Vec<(f64, String)> {
@@ -161,6 +183,8 @@ impl Axis {
 
 /// About so many steps between the marks of an axis.
 const INTERVALS: f64 = 5.0;
+/// Letters that have room side by side below an axis.
+const LETTERS: usize = 44;
 /// A range that is damaged shall not fill a page.
 const MOST_MARKS: usize = 24;
 
@@ -212,6 +236,9 @@ mod tests {
         assert_eq!(words(&axis), "3 | 6 | 9 | 12");
         let axis = Axis::linear("epoch", [0.5, 1.5], Format::Count);
         assert_eq!(words(&axis), "1");
+        let axis = Axis::words("network", ["seed", "resnet"].map(str::to_owned).to_vec());
+        assert_eq!(words(&axis), "seed | resnet");
+        assert_eq!([0.0, 1.0].map(|value| axis.place(value)), [0.25, 0.75]);
         let axis = Axis::log_around("rate", [0.001, 0.1]);
         assert_eq!(words(&axis), "0.001 | 0.003 | 0.01 | 0.03 | 0.1");
     }

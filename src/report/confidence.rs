@@ -1,4 +1,4 @@
-//! Whether the model's confidence can be trusted: reliability, and what a threshold would accept.
+//! Whether the model's confidence can be trusted: reliability, and precision against coverage.
 
 use maud::{Markup, html};
 
@@ -15,8 +15,6 @@ use super::text::{grouped, percent};
 
 /// A curve has at most so many points: more are finer than a screen.
 const MOST_POINTS: usize = 300;
-/// Precisions that the table of thresholds gives a row.
-const PRECISIONS: [f64; 6] = [0.9, 0.95, 0.98, 0.99, 0.995, 0.999];
 
 /// Figures about confidence on one set of images.
 #[derive(Clone, Debug)]
@@ -155,32 +153,7 @@ impl Confidence {
         html! {
             p { "Of the images with a confidence of 80\u{a0}%, eight in ten should be right. The bars of the first diagram show how many are; the expected calibration error, the mean distance from the dotted line, is " strong { (percent(self.expected_calibration_error, 2)) } "." }
             (gallery(&figures))
-            (self.thresholds())
             (self.bin_table())
-        }
-    }
-
-    fn thresholds(&self) -> Markup {
-        let rows: Vec<(f64, &CoveragePoint)> = PRECISIONS
-            .into_iter()
-            .filter_map(|precision| Some((precision, self.threshold_for(precision)?)))
-            .collect();
-        html! {
-            @if !rows.is_empty() {
-                h3 { "What a threshold would accept" }
-                p { "Answers below the threshold would go to a person. Found on these very images, so expect slightly less on others." }
-                (scrolling("What a threshold would accept", html! {
-                    table.numbers.short.slim {
-                        caption.hidden { "What a threshold on the confidence would accept" }
-                        thead { tr { th scope="col" { "precision wanted" } th scope="col" { "accept from confidence" } th scope="col" { "coverage" } th scope="col" { "precision" } } }
-                        tbody {
-                            @for (precision, point) in &rows {
-                                tr { th scope="row" { (percent(*precision, 1)) } td { (format!("{:.4}", point.threshold)) } td { (percent(point.coverage, 1)) } td { (percent(point.precision, 2)) } }
-                            }
-                        }
-                    }
-                }))
-            }
         }
     }
 
@@ -265,7 +238,7 @@ mod tests {
             "{reliability}"
         );
         let html = confidence.section().into_string();
-        assert!(html.contains("0.6000"), "{html}");
+        assert!(html.contains("24.00\u{a0}%"), "{html}");
     }
 
     #[test]

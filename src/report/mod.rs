@@ -4,6 +4,7 @@
 //! [`chart::Chart`] and the templates of `maud`, which escape every name. No report has a script, loads anything or links to a
 //! file; nothing here runs a model or reads data, and the same figures give the same bytes, but for the times that are told.
 
+mod acceptance;
 pub mod axis;
 pub mod chart;
 pub mod confidence;
@@ -25,6 +26,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use maud::{Markup, html};
+use pipeline::model::Calibration;
 use serde_json::Value;
 
 use crate::dataset::Dataset;
@@ -53,6 +55,8 @@ pub struct Report<'a> {
     pub dataset: &'a Dataset,
     /// What the model said about them.
     pub judgement: &'a Judgement,
+    /// What the model file says about its confidences and thresholds.
+    pub calibration: Option<&'a Calibration>,
     /// The epochs of the training, where this is its report.
     pub history: Option<&'a History>,
     /// What else the reader should know, a sentence each.
@@ -100,7 +104,14 @@ impl Report<'_> {
                     confusion::section(&evaluation.confusion_matrix, self.labels),
                 ),
                 section("classes", "Classes", summary::class_table(evaluation)),
-                section("confidence", "Confidence", confidence.section()),
+                section(
+                    "confidence",
+                    "Confidence",
+                    html! {
+                        (confidence.section())
+                        (acceptance::section(self.calibration, self.labels, &self.judgement.answers()))
+                    },
+                ),
                 section(
                     "mistakes",
                     "Most confident mistakes",
@@ -138,8 +149,8 @@ impl Report<'_> {
     }
 
     fn confidence(&self) -> Confidence {
-        let (confidences, correct) = self.judgement.answers();
-        Confidence::of(&confidences, &correct)
+        let answers = self.judgement.answers();
+        Confidence::of(&answers.confidences, &answers.correct)
     }
 
     fn curves(&self) -> Markup {
@@ -182,6 +193,7 @@ mod tests {
     use super::*;
     use crate::dataset::Split;
     use crate::evaluation::Verdict;
+    use crate::metrics::thresholds::calibration;
     use crate::metrics::{Evaluation, Scores};
 
     /// A report on three images of two classes, one of them taken for the other.
@@ -203,6 +215,7 @@ mod tests {
                 .collect(),
             without_answer: 0,
         };
+        let calibration = calibration(&[2.0, 0.0, 1.0, 0.0, 0.0, 1.0], 2, &[0, 1, 1], 1.0);
         let dataset = Dataset {
             name: "shop".into(),
             classes: labels.to_vec(),
@@ -224,6 +237,7 @@ mod tests {
             labels: &labels,
             dataset: &dataset,
             judgement: &judgement,
+            calibration: Some(&calibration),
             history: None,
             remarks: vec!["Mind <this>.".into()],
             data: &DataSheet::of(&dataset),
@@ -266,9 +280,10 @@ mod tests {
            plot Reliability
            plot How sure the model is
            plot Coverage and precision
-        h3 What a threshold would accept
-           table What a threshold on the confidence would accept
            table Figures of the reliability diagram
+        h3 What thresholds would accept
+           table What thresholds on the confidence would accept
+           table Thresholds of each class for a precision of 99 %
         h2 Most confident mistakes
         h2 Data
            table Images of each class

@@ -55,12 +55,12 @@ impl<'a> Metrics<'a> {
         dataset: &'a Dataset,
         judgement: &'a Judgement,
     ) -> Self {
-        let (confidences, correct) = judgement.answers();
+        let answers = judgement.answers();
         let Confidence {
             expected_calibration_error,
             bins,
             coverage: _,
-        } = Confidence::of(&confidences, &correct);
+        } = Confidence::of(&answers.confidences, &answers.correct);
         Self {
             program: env!("CARGO_PKG_NAME"),
             version: env!("CARGO_PKG_VERSION"),

@@ -5,7 +5,6 @@ use serde::Serialize;
 
 use crate::cli::acceptance::described;
 use crate::evaluation::Judgement;
-use crate::metrics::calibration::{RELIABILITY_BINS, expected_calibration_error, reliability};
 use crate::metrics::thresholds::{Accepted, Answers, accepted};
 
 /// How far the confidences can be trusted.
@@ -52,15 +51,9 @@ impl Trust {
         wish: &Acceptance,
         thresholding: Option<&Thresholding>,
     ) -> Self {
-        let mut answers = Answers::default();
-        for verdict in &judgement.verdicts {
-            if let Some((class, confidence)) = verdict.answer {
-                answers.add(class, confidence, class == verdict.label as usize);
-            }
-        }
-        let bins = reliability(&answers.confidences, &answers.correct, RELIABILITY_BINS);
+        let answers = judgement.answers();
         Self {
-            expected_calibration_error: expected_calibration_error(&bins),
+            expected_calibration_error: answers.calibration_error(),
             acceptance: thresholding
                 .map(|thresholding| Realised::new(&answers, labels, wish, thresholding)),
         }

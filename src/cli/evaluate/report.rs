@@ -50,6 +50,7 @@ impl Written<'_> {
             labels: &metadata.labels,
             dataset: self.dataset,
             judgement: self.judgement,
+            calibration: metadata.calibration.as_ref(),
             history: None,
             remarks: self.remarks(),
             data,

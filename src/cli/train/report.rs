@@ -61,6 +61,7 @@ pub(super) fn write(
         labels: &validation.classes,
         dataset: &validation,
         judgement: &judgement,
+        calibration: Some(&exported.calibration),
         history: Some(&trained.history),
         remarks: remarks(trained, &validation, &judgement),
         data: &data,
