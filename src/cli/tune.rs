@@ -11,7 +11,6 @@ use clap::{Args, ValueEnum};
 use crate::dataset::{self, LoadSettings, Parts, Purpose, Source};
 use crate::runtime::{self, Need};
 use crate::training::options::TrainOptions;
-use crate::tune::plots;
 use crate::tune::points::Search;
 use crate::tune::records::{BEST, TABLE};
 use crate::tune::run::{Searched, search};
@@ -24,6 +23,7 @@ use super::signals::Stop;
 use progress::Progress;
 
 mod progress;
+mod report;
 
 /// The budget where neither trials nor time are given.
 const DEFAULT_BUDGET: Duration = Duration::from_secs(3600);
@@ -35,7 +35,8 @@ const DEFAULT_BUDGET: Duration = Duration::from_secs(3600);
     catalog tune photos --network all --trials 40 --out search\n  \
     catalog train photos --config search/best.json --out models/shop\n\n\
     The first trial is the network with its defaults. The test part of the data is never read. The same command goes on with\n\
-    a search that was stopped. The folder gets trials.csv, best.json and plots; docs/tuning.md explains the search."
+    a search that was stopped. The folder gets report.html, trials.csv, best.json and\n\
+    plots/; docs/tuning.md explains the search."
 )]
 pub struct TuneArgs {
     /// `fashion-mnist`, a folder of class folders or of IDX files, a 785-column CSV, or a CSV with the columns path and label
@@ -127,7 +128,8 @@ pub(super) fn run(args: &TuneArgs, global: &GlobalArgs) -> Result<ExitCode> {
         &mut |news| progress.show(news),
     )?;
     drop(progress);
-    plots::save(&args.out, &searched.records)?;
+    report::write(&args.out, &dataset, &settings, &searched, &runtime)
+        .context("the search is saved, but not its report")?;
     conclude(&searched, &args.out)?;
     match searched.stopped {
         true => Ok(stop.exit_code()),

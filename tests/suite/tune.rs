@@ -70,9 +70,14 @@ fn a_search_leaves_a_table_plots_and_options_that_train_takes() {
         "the winner was trained at full length"
     );
     assert!(said.matches("trial ").count() > rows.len(), "{said}");
-    for plot in ["accuracy-by-trial", "best-over-time", "hyper-parameters"] {
-        assert!(env.read(&format!("search/{plot}.svg")).starts_with("<svg"));
+    for plot in ["accuracy-by-trial", "best-over-time", "by-learning-rate"] {
+        assert!(
+            env.read(&format!("search/plots/{plot}.svg"))
+                .starts_with("<svg")
+        );
     }
+    let report = env.read("search/report.html");
+    assert!(report.contains("Tuning report") && report.contains("Best options"));
 
     let best: serde_json::Value = serde_json::from_str(&env.read("search/best.json")).unwrap();
     env.succeed(&[
