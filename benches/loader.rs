@@ -104,7 +104,7 @@ fn epoch(criterion: &mut Criterion) {
     group.measurement_time(Duration::from_secs(5));
     group.bench_function(format!("epoch of {BATCHES} batches"), |bencher| {
         bencher.iter(|| {
-            loader.epoch(1, |batches| {
+            loader.epoch(1, &loader.draws(1), 0, |batches| {
                 while let Some(batch) = batches.next_batch() {
                     black_box(batch);
                 }

@@ -129,7 +129,7 @@ fn measure(arguments: &Arguments, name: &str) -> Result<Value> {
     let mut step = || -> Result<(f64, f32)> {
         let (images, targets) = batches.next().context("there are no batches")?;
         let started = Instant::now();
-        let loss = session.step(images, targets, LEARNING_RATE)?;
+        let loss = session.step(images, targets, LEARNING_RATE)?.loss;
         Ok((started.elapsed().as_secs_f64() * 1e3, loss))
     };
     let mut losses = Vec::new();

@@ -37,8 +37,8 @@ pub const TARGETS: &str = "targets";
 /// Everything `ort::training::Trainer` needs, and what is needed to make sense of its parameters.
 #[derive(Clone, Debug)]
 pub struct Artifacts {
-    /// `training_model.onnx`. Inputs: images, targets, then the optimizer's corrections if it has any. The only metric is
-    /// the loss `[]`.
+    /// `training_model.onnx`. Inputs: images, targets, then the optimizer's corrections if it has any. The metrics
+    /// are the loss `[]` and the logits `[N, K]`.
     pub training: Vec<u8>,
     /// `eval_model.onnx`. Input: images. The metrics are the logits `[N, K]`.
     pub evaluation: Vec<u8>,
@@ -117,7 +117,10 @@ pub fn build(
         outputs.push((format!("{name}_grad.accumulation.out"), accumulated[0]));
     }
 
-    let metrics = [("loss".to_owned(), training.loss)];
+    let metrics = [
+        ("loss".to_owned(), training.loss),
+        ("training_logits".to_owned(), training.logits),
+    ];
     let training_model = with_metrics(
         graph,
         Mode::Training,

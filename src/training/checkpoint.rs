@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use super::events::EpochSummary;
 use super::options::TrainOptions;
 use super::plan::Plan;
+use super::pruning::ImageLosses;
 
 const FORMAT: &[u8] = b"catalog checkpoint 1\n";
 const DIGEST_BYTES: usize = 32;
@@ -74,6 +75,8 @@ pub struct Checkpoint {
     pub parameters: Vec<Vec<f32>>,
     /// Those of the best epoch; none before the first validation.
     pub best: Option<Vec<Vec<f32>>>,
+    /// Losses of the training images, where these decide about the images of an epoch.
+    pub losses: Option<ImageLosses>,
 }
 
 /// What makes two runs the same.
@@ -114,6 +117,8 @@ pub struct RunState {
     pub history: Vec<EpochSummary>,
     /// How the schedule goes on.
     pub plan: Plan,
+    /// Whether easy images are left out of the unfinished epoch.
+    pub is_pruned: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -123,6 +128,8 @@ struct Header {
     /// Elements of each parameter.
     sizes: Vec<usize>,
     has_best: bool,
+    /// Training images whose losses are behind the parameters; 0 where they are not kept.
+    losses: usize,
 }
 
 impl RunIdentity {
@@ -214,11 +221,15 @@ impl Checkpoint {
             state: self.state.clone(),
             sizes: self.parameters.iter().map(Vec::len).collect(),
             has_best: self.best.is_some(),
+            losses: self.losses.as_ref().map_or(0, |losses| losses.known.len()),
         })?;
         let mut bytes = FORMAT.to_vec();
         bytes.extend((header.len() as u64).to_le_bytes());
         bytes.extend(header);
-        for values in self.parameters.iter().chain(self.best.iter().flatten()) {
+        let losses = self.losses.iter();
+        let losses = losses.flat_map(|losses| [&losses.known, &losses.latest]);
+        let best = self.best.iter().flatten();
+        for values in self.parameters.iter().chain(best).chain(losses) {
             bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
         }
         let digest = Sha256::digest(&bytes);
@@ -269,21 +280,24 @@ impl Checkpoint {
             let (chunks, rest) = numbers.as_chunks::<4>();
             (chunks.iter().map(|bytes| f32::from_le_bytes(*bytes)), rest)
         };
-        let all = header.sizes.iter().sum::<usize>() * (1 + usize::from(header.has_best));
+        let copies = 1 + usize::from(header.has_best);
+        let all = header.sizes.iter().sum::<usize>() * copies + 2 * header.losses;
         ensure!(rest.is_empty() && numbers.len() == all, damaged());
-        let mut take = || -> Vec<Vec<f32>> {
-            let sizes = header.sizes.iter();
-            sizes
-                .map(|&size| numbers.by_ref().take(size).collect())
-                .collect()
-        };
-        let parameters = take();
-        let best = header.has_best.then(take);
+        let mut take = |size: usize| -> Vec<f32> { numbers.by_ref().take(size).collect() };
+        let mut take_all =
+            || -> Vec<Vec<f32>> { header.sizes.iter().map(|&size| take(size)).collect() };
+        let parameters = take_all();
+        let best = header.has_best.then(take_all);
+        let losses = (header.losses > 0).then(|| ImageLosses {
+            known: take(header.losses),
+            latest: take(header.losses),
+        });
         Ok(Self {
             identity: header.identity,
             state: header.state,
             parameters,
             best,
+            losses,
         })
     }
 }
@@ -313,9 +327,14 @@ mod tests {
                 training_seconds: 6.5,
                 history: vec![EpochSummary::example(1, 0.5)],
                 plan: Plan::new(5, 10, None, 2, 32),
+                is_pruned: true,
             },
             parameters: vec![vec![1.0, -2.5], vec![], vec![f32::MIN_POSITIVE]],
             best: Some(vec![vec![0.0, 3.0], vec![], vec![7.0]]),
+            losses: Some(ImageLosses {
+                known: vec![0.5, f32::INFINITY],
+                latest: vec![0.25, 2.0],
+            }),
         }
     }
 
@@ -324,9 +343,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("checkpoint");
         assert_eq!(Checkpoint::load(&path).unwrap(), None);
-        for best in [checkpoint().best, None] {
+        let (best, losses) = (checkpoint().best, checkpoint().losses);
+        for (best, losses) in [
+            (best.clone(), losses.clone()),
+            (None, losses),
+            (best, None),
+            (None, None),
+        ] {
             let saved = Checkpoint {
                 best,
+                losses,
                 ..checkpoint()
             };
             saved.save(&path).unwrap();

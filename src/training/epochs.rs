@@ -12,10 +12,11 @@ use crate::dataset::Split;
 use super::augment::ImageShape;
 use super::checkpoint::{Checkpoint, CheckpointFile, RunIdentity, RunState};
 use super::events::{EpochSummary, Event};
-use super::loader::Loader;
+use super::loader::{Draw, Loader};
 use super::options::TrainOptions;
+use super::pruning::ImageLosses;
 use super::run::Ending;
-use super::session::TrainingSession;
+use super::session::{Step, TrainingSession};
 use super::validation::evaluate;
 use super::watch;
 
@@ -35,6 +36,8 @@ pub(super) struct Epochs<'a> {
     pub(super) state: RunState,
     /// All parameters of the best epoch.
     pub(super) best: Option<Vec<Vec<f32>>>,
+    /// Loss of each training image, where that decides about the images of an epoch.
+    pub(super) losses: Option<ImageLosses>,
 }
 
 impl Epochs<'_> {
@@ -96,16 +99,24 @@ impl Epochs<'_> {
         emit: &mut dyn FnMut(&Event),
     ) -> Result<Option<Ending>> {
         let (loader, steps) = (self.loader, self.loader.batches_per_epoch());
+        let draws = self.draws(epoch as u64);
+        let counted: f32 = draws.iter().map(|draw| draw.weight).sum();
+        let mean_weight = counted / draws.len().max(1) as f32;
         let mut clock = Instant::now();
-        loader.epoch_from(epoch as u64, self.state.step, |batches| {
+        loader.epoch(epoch as u64, &draws, self.state.step, |batches| {
             while let Some(batch) = batches.next_batch() {
                 let state = &mut self.state;
                 state.learning_rate = state
                     .plan
                     .learning_rate(&self.options.schedule, state.steps_done);
-                let loss = self
-                    .session
-                    .step(&batch.images, &batch.targets, state.learning_rate)?;
+                let Step { loss, logits } =
+                    self.session
+                        .step(&batch.images, &batch.targets, state.learning_rate)?;
+                if let Some(losses) = &mut self.losses {
+                    losses.learn(&batch.draws, &batch.labels, &logits);
+                }
+                // As if all images had been drawn.
+                let loss = loss / mean_weight;
                 state.step += 1;
                 state.steps_done += 1;
                 state.images += batch.len();
@@ -153,6 +164,23 @@ impl Epochs<'_> {
         })
     }
 
+    /// The images of an epoch. What a run that is continued had decided at the beginning of the epoch stays decided.
+    fn draws(&mut self, epoch: u64) -> Vec<Draw> {
+        let (Some(losses), Some(pruning)) = (&self.losses, &self.options.pruning) else {
+            return self.loader.draws(epoch);
+        };
+        let state = &mut self.state;
+        if state.step == 0 {
+            let progress = state.steps_done as f64 / state.plan.steps(state.steps_done) as f64;
+            let is_first = state.history.is_empty();
+            state.is_pruned = !is_first && progress < f64::from(pruning.until);
+        }
+        match state.is_pruned {
+            true => losses.draws(pruning, self.options.seed, epoch),
+            false => self.loader.draws(epoch),
+        }
+    }
+
     /// Validates, and notes what the epoch came to; whether all logits were numbers.
     fn end_epoch(&mut self, epoch: usize, emit: &mut dyn FnMut(&Event)) -> Result<bool> {
         let clock = Instant::now();
@@ -183,6 +211,9 @@ impl Epochs<'_> {
         }
         state.history.push(summary);
         (state.step, state.images) = (0, 0);
+        if let Some(losses) = &mut self.losses {
+            losses.end_epoch();
+        }
         (state.loss_sum, state.epoch_seconds) = (0.0, 0.0);
         emit(&Event::EpochDone(summary));
         Ok(true)
@@ -196,6 +227,7 @@ impl Epochs<'_> {
                 state: self.state.clone(),
                 parameters: self.session.parameters()?,
                 best: self.best.clone(),
+                losses: self.losses.clone(),
             };
             checkpoint.save(&file.path)?;
             self.saved = Instant::now();

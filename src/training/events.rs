@@ -65,6 +65,8 @@ pub struct RunStart {
     pub batch_size: usize,
     /// Images to learn from.
     pub train_images: usize,
+    /// Images of an epoch, where easy ones are left out.
+    pub epoch_images: Option<usize>,
     /// Images to choose the best epoch by.
     pub validation_images: usize,
     /// Number of classes.

@@ -4,7 +4,7 @@
 //! hands them over a bounded channel. The same seed and epoch give the same batches whatever the number of threads. Validation
 //! needs none of this and takes its batches from the [`Split`] as they lie.
 
-mod order;
+pub(super) mod order;
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -36,6 +36,8 @@ pub struct LoaderOptions {
     pub class_weights: Option<Vec<f32>>,
     /// Which images an epoch is made of.
     pub sampling: Sampling,
+    /// Images of an epoch, where they are not all.
+    pub epoch_images: Option<usize>,
     /// Batches that are made ahead of the one in use, beside the one being made; at least 1.
     pub prefetch: usize,
 }
@@ -50,9 +52,19 @@ impl Default for LoaderOptions {
             label_smoothing: 0.0,
             class_weights: None,
             sampling: Sampling::Natural,
+            epoch_images: None,
             prefetch: 2,
         }
     }
+}
+
+/// One image of an epoch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Draw {
+    /// Its number; see [`order`].
+    pub number: usize,
+    /// How much it counts in the loss.
+    pub weight: f32,
 }
 
 /// One batch of training images.
@@ -61,11 +73,13 @@ pub struct Batch {
     /// Pixels, `[N, H, W, C]`.
     pub images: Vec<u8>,
     /// Soft targets, `[N, K]`, before images are mixed: the smoothed one-hot row of each image times its class weight over the mean class weight of
-    /// the batch. So the mean over the batch of `−Σₖ targetₖ · log pₖ` is the mean cross-entropy weighted by class; without weights each
+    /// the batch, times the weight of its draw. So the mean over the batch of `−Σₖ targetₖ · log pₖ` is the mean cross-entropy weighted by class; without weights each
     /// row sums to 1, with weights only their mean is 1, and the gradient of the logits is `p · Σₖ targetₖ − target`.
     pub targets: Vec<f32>,
     /// True classes, `[N]`, before images are mixed.
     pub labels: Vec<u32>,
+    /// The draws it is made of, `[N]`.
+    pub draws: Vec<Draw>,
 }
 
 impl Batch {
@@ -170,39 +184,39 @@ impl<'a> Loader<'a> {
     /// All have `batch_size` images. The images left over when that does not divide the split are dropped from the epoch; it is shuffled
     /// anew each time, so they are others in the next. Only a split smaller than one batch is one short batch.
     pub fn batches_per_epoch(&self) -> usize {
-        (self.split.len() / self.options.batch_size).max(1)
+        (self.available() / self.options.batch_size).max(1)
     }
 
     /// Images used in an epoch.
     pub fn images_per_epoch(&self) -> usize {
-        self.split
-            .len()
+        self.available()
             .min(self.batches_per_epoch() * self.options.batch_size)
     }
 
-    /// Runs `consume` on the batches of an epoch, which are made meanwhile on another thread.
+    fn available(&self) -> usize {
+        let images = self.split.len();
+        self.options
+            .epoch_images
+            .map_or(images, |wanted| wanted.clamp(1, images))
+    }
+
+    /// Runs `consume` on the batches of these draws but for the first `done` ones. They are made meanwhile on another thread, and
+    /// are as many as [`Loader::batches_per_epoch`] says.
     ///
     /// `consume` may stop early. At most `prefetch + 2` batches exist at a time, and their buffers are used again.
     ///
     /// # Panics
     /// When making a batch panics, which would be a defect of this program; an epoch never just ends early.
-    pub fn epoch<R>(&self, epoch: u64, consume: impl FnOnce(&mut Batches) -> R) -> R {
-        self.epoch_from(epoch, 0, consume)
-    }
-
-    /// As [`Loader::epoch`], without the first `done` batches.
-    ///
-    /// # Panics
-    /// As [`Loader::epoch`].
-    pub fn epoch_from<R>(
+    pub fn epoch<R>(
         &self,
         epoch: u64,
+        draws: &[Draw],
         done: usize,
         consume: impl FnOnce(&mut Batches) -> R,
     ) -> R {
-        let order = self.order(epoch);
-        let behind = (done * self.options.batch_size).min(order.len());
-        let order = &order[behind..];
+        let end = self.images_per_epoch().min(draws.len());
+        let behind = (done * self.options.batch_size).min(end);
+        let draws = &draws[behind..end];
         // Capacity in batches of `batch_size · bytes per image` each: `prefetch` wait, one is being made, one is in use.
         let prefetch = self.options.prefetch;
         let (full_sender, full) = sync_channel(prefetch);
@@ -212,7 +226,7 @@ impl<'a> Loader<'a> {
             let _ = empty.send(Batch::default());
         }
         std::thread::scope(|scope| {
-            scope.spawn(|| self.produce(epoch, order, empty_receiver, full_sender));
+            scope.spawn(|| self.produce(epoch, draws, empty_receiver, full_sender));
             // Owned by this closure, so that the channels close, and the thread with them, also when `consume` stops early or panics.
             let mut batches = Batches {
                 current: None,
@@ -223,58 +237,60 @@ impl<'a> Loader<'a> {
         })
     }
 
-    /// Draws of an epoch, in the order in which they come; see [`order`].
-    fn order(&self, epoch: u64) -> Vec<usize> {
+    /// Draws of an epoch in which all count the same, in the order in which they come; see [`order`].
+    pub fn draws(&self, epoch: u64) -> Vec<Draw> {
         let (seed, count) = (self.options.seed, self.images_per_epoch());
-        match self.options.sampling {
+        let order = match self.options.sampling {
             Sampling::Natural => order::natural(self.split.len(), count, seed, epoch),
             Sampling::Balanced => {
                 order::balanced(&self.split.labels, self.classes, count, seed, epoch)
             }
-        }
+        };
+        let draw = |number| Draw {
+            number,
+            weight: 1.0,
+        };
+        order.into_iter().map(draw).collect()
     }
 
     /// Fills empty batches and sends them on until the epoch is over or nobody listens any more.
-    fn produce(
-        &self,
-        epoch: u64,
-        order: &[usize],
-        empty: Receiver<Batch>,
-        full: SyncSender<Batch>,
-    ) {
-        for indices in order.chunks(self.options.batch_size) {
+    fn produce(&self, epoch: u64, draws: &[Draw], empty: Receiver<Batch>, full: SyncSender<Batch>) {
+        for draws in draws.chunks(self.options.batch_size) {
             let Ok(mut batch) = empty.recv() else { return };
-            self.fill(epoch, indices, &mut batch);
+            self.fill(epoch, draws, &mut batch);
             if full.send(batch).is_err() {
                 return;
             }
         }
     }
 
-    fn fill(&self, epoch: u64, indices: &[usize], batch: &mut Batch) {
+    fn fill(&self, epoch: u64, draws: &[Draw], batch: &mut Batch) {
         let bytes = self.shape.len();
         let Batch {
             images,
             targets,
             labels,
+            draws: drawn,
         } = batch;
-        images.resize(indices.len() * bytes, 0);
-        let make = |(out, &index): (&mut [u8], &usize)| {
-            let place = order::image_of(index, self.split.len());
+        drawn.clear();
+        drawn.extend_from_slice(draws);
+        images.resize(draws.len() * bytes, 0);
+        let make = |(out, draw): (&mut [u8], &Draw)| {
+            let place = order::image_of(draw.number, self.split.len());
             let image = &self.split.pixels[place * bytes..(place + 1) * bytes];
-            let mut rng = image_rng(self.options.seed, epoch, index as u64);
+            let mut rng = image_rng(self.options.seed, epoch, draw.number as u64);
             augment(image, self.shape, &self.options.augment, &mut rng, out);
         };
         match images.len() < PARALLEL_FROM {
-            true => images.chunks_exact_mut(bytes).zip(indices).for_each(make),
+            true => images.chunks_exact_mut(bytes).zip(draws).for_each(make),
             false => images
                 .par_chunks_exact_mut(bytes)
-                .zip(indices.par_iter())
+                .zip(draws.par_iter())
                 .for_each(make),
         }
         labels.clear();
-        let place = |&index: &usize| order::image_of(index, self.split.len());
-        labels.extend(indices.iter().map(|index| self.split.labels[place(index)]));
+        let place = |draw: &Draw| order::image_of(draw.number, self.split.len());
+        labels.extend(draws.iter().map(|draw| self.split.labels[place(draw)]));
         write_targets(
             labels,
             self.classes,
@@ -282,8 +298,11 @@ impl<'a> Loader<'a> {
             self.options.class_weights.as_deref(),
             targets,
         );
-        if let (true, Some(&first)) = (self.options.mixing.is_on(), indices.first()) {
-            let mut rng = mix_rng(self.options.seed, epoch, first as u64);
+        for (target, draw) in targets.chunks_exact_mut(self.classes).zip(draws) {
+            target.iter_mut().for_each(|share| *share *= draw.weight);
+        }
+        if let (true, Some(first)) = (self.options.mixing.is_on(), draws.first()) {
+            let mut rng = mix_rng(self.options.seed, epoch, first.number as u64);
             let Batch {
                 images, targets, ..
             } = batch;

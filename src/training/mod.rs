@@ -17,6 +17,7 @@ pub mod options;
 pub mod plan;
 pub mod preset;
 pub mod progress;
+pub mod pruning;
 pub mod run;
 pub mod schedule;
 pub mod session;

@@ -8,8 +8,9 @@ use crate::lowering::WeightStorage;
 use crate::network::Architecture;
 
 use super::augment::{AugmentSettings, MixSettings};
-use super::balance::BalanceOptions;
+use super::balance::{BalanceOptions, Sampling};
 use super::formulation::FormulationChoice;
+use super::pruning::PruningOptions;
 use super::schedule::Schedule;
 use super::watch::EarlyStopping;
 
@@ -44,6 +45,8 @@ pub struct TrainOptions {
     pub early_stopping: Option<EarlyStopping>,
     /// Seconds in which the run should be over; as many epochs as fit, and no more than `epochs`.
     pub time_budget: Option<u64>,
+    /// Which images an epoch leaves out because the network knows them; none for no image.
+    pub pruning: Option<PruningOptions>,
     /// What is done about classes of unequal size.
     pub balance: BalanceOptions,
     /// Share of the training images held out for validation where the data set has no validation part.
@@ -75,6 +78,7 @@ impl Default for TrainOptions {
             weight_storage: WeightStorage::Float32,
             early_stopping: None,
             time_budget: None,
+            pruning: None,
             balance: BalanceOptions::default(),
             validation_fraction: 0.2,
             seed: 1,
@@ -113,6 +117,17 @@ impl TrainOptions {
             "the time budget is at least a second"
         );
         self.balance.validate()?;
+        if let Some(pruning) = &self.pruning {
+            pruning.validate()?;
+            ensure!(
+                !self.mixing.is_on(),
+                "easy images cannot be left out where images are mixed: the loss of a mixed image is that of no image"
+            );
+            ensure!(
+                self.balance.sampling == Sampling::Natural,
+                "easy images cannot be left out where classes are drawn equally often"
+            );
+        }
         self.schedule.validate()?;
         self.augment.validate()?;
         self.mixing.validate()

@@ -267,8 +267,11 @@ fn run_start_line(run: &RunStart) -> String {
         None => format!("{} epochs", run.epochs),
         Some(seconds) => format!("what fits into {seconds} s of epochs"),
     };
+    let share = run.epoch_images.map_or(String::new(), |images| {
+        format!(", {images} of them in an epoch")
+    });
     format!(
-        "training on {}: {} images of {} classes, {} to validate, {length} of {} steps of {} images, {}",
+        "training on {}: {} images of {} classes{share}, {} to validate, {length} of {} steps of {} images, {}",
         run.device,
         run.train_images,
         run.classes,
@@ -446,6 +449,7 @@ mod tests {
                 steps_per_epoch: 2,
                 batch_size: 128,
                 train_images: 300,
+                epoch_images: None,
                 validation_images: 100,
                 classes: 10,
                 device: "cpu".to_owned(),

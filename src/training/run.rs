@@ -20,6 +20,7 @@ use super::history::History;
 use super::loader::{Loader, LoaderOptions};
 use super::options::TrainOptions;
 use super::plan::Plan;
+use super::pruning::ImageLosses;
 use super::session::{Compute, TrainingSession};
 use super::validation::{HeldOut, held_out, sample};
 
@@ -141,6 +142,9 @@ pub fn train(
                 .class_weights
                 .of(&dataset.train.class_counts(task.classes)),
             sampling: options.balance.sampling,
+            epoch_images: options
+                .pruning
+                .map(|pruning| pruning.epoch_images(dataset.train.len())),
             prefetch: PREFETCH,
         },
     )?;
@@ -157,6 +161,7 @@ pub fn train(
         steps_per_epoch: loader.batches_per_epoch(),
         batch_size: options.batch_size,
         train_images: dataset.train.len(),
+        epoch_images: options.pruning.map(|_| loader.images_per_epoch()),
         validation_images: validation.len(),
         classes: task.classes,
         device: "cpu".to_owned(),
@@ -173,12 +178,16 @@ pub fn train(
         training_seconds: 0.0,
         history: Vec::new(),
         plan,
+        is_pruned: false,
     };
     let mut best = None;
+    let mut losses = options
+        .pruning
+        .map(|_| ImageLosses::unknown(dataset.train.len()));
     let is_new = earlier.is_none();
     if let Some(earlier) = earlier {
         session.continue_from(&earlier.parameters, earlier.state.steps_done)?;
-        (state, best) = (earlier.state, earlier.best);
+        (state, best, losses) = (earlier.state, earlier.best, earlier.losses);
         emit(&Event::Resumed {
             epoch: state.history.len() + 1,
             step: state.step,
@@ -207,6 +216,7 @@ pub fn train(
         saved: Instant::now(),
         state,
         best,
+        losses,
     };
     // From here on it shows that the run is unfinished, whatever the folder holds of an earlier one.
     if is_new {

@@ -31,6 +31,15 @@ pub struct TrainingSession {
     steps_done: u64,
 }
 
+/// What a training step gives, all of it before the update.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// Mean loss of the batch.
+    pub loss: f32,
+    /// Logits `[N, K]`, row-major.
+    pub logits: Vec<f32>,
+}
+
 /// Where and how a session computes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Compute {
@@ -93,12 +102,11 @@ impl TrainingSession {
         })
     }
 
-    /// Forward, backward and update for images `[N, H, W, C]` and soft targets `[N, K]`; gives the mean loss of the batch before the
-    /// update.
+    /// Forward, backward and update for images `[N, H, W, C]` and soft targets `[N, K]`.
     ///
     /// # Errors
     /// When the sizes do not fit, or ONNX Runtime reports one.
-    pub fn step(&mut self, images: &[u8], targets: &[f32], learning_rate: f32) -> Result<f32> {
+    pub fn step(&mut self, images: &[u8], targets: &[f32], learning_rate: f32) -> Result<Step> {
         let count = self.count(images)?;
         ensure!(
             targets.len() == count * self.classes,
@@ -128,7 +136,11 @@ impl TrainingSession {
         self.steps_done += 1;
         let loss = metrics.first().context("the training step gave no loss")?;
         let loss = loss.try_extract_tensor::<f32>()?.1.first().copied();
-        loss.context("the loss is empty")
+        let logits = metrics.get(1).context("the training step gave no logits")?;
+        Ok(Step {
+            loss: loss.context("the loss is empty")?,
+            logits: logits.try_extract_tensor::<f32>()?.1.to_vec(),
+        })
     }
 
     /// Logits `[N, K]` of images `[N, H, W, C]`, with running statistics and without dropout.

@@ -538,7 +538,7 @@ fn train(
             .into_iter()
             .flat_map(|label| (0..4).map(move |class| f32::from(class == label % 4)))
             .collect();
-        losses.push(session.step(&images, &targets, 0.01).unwrap());
+        losses.push(session.step(&images, &targets, 0.01).unwrap().loss);
     }
     let logits = session.evaluate(&draw(7 * pixels)).unwrap();
     (

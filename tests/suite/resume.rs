@@ -42,8 +42,20 @@ fn model(env: &TestEnv, out: &str) -> Vec<u8> {
 
 #[test]
 fn a_killed_run_continues_to_the_same_bytes() {
+    continues_to_the_same_bytes(&RUN);
+}
+
+#[test]
+fn a_killed_run_that_leaves_out_easy_images_continues_to_the_same_bytes() {
+    continues_to_the_same_bytes(&RUN.map(|word| match word {
+        "--mixup" => "--prune",
+        word => word,
+    }));
+}
+
+fn continues_to_the_same_bytes(run: &[&str]) {
     let env = env();
-    env.succeed(&[&RUN[..], &["whole"]].concat());
+    env.succeed(&[run, &["whole"]].concat());
     let whole = model(&env, "whole");
     // At a checkpoint in the first epoch, behind an epoch, and several times.
     for kills in [
@@ -54,7 +66,7 @@ fn a_killed_run_continues_to_the_same_bytes() {
         let out = format!("killed{}{}", kills.len(), kills[0].len());
         for line in kills {
             let mut child = env
-                .command(&[&RUN[..], &[&out, "--resume"]].concat())
+                .command(&[run, &[&out, "--resume"]].concat())
                 .stderr(Stdio::piped())
                 .spawn()
                 .unwrap();
@@ -73,7 +85,7 @@ fn a_killed_run_continues_to_the_same_bytes() {
             wait(&mut child);
             assert!(checkpoint.exists());
         }
-        let finished = env.succeed(&[&RUN[..], &[&out, "--resume"]].concat());
+        let finished = env.succeed(&[run, &[&out, "--resume"]].concat());
         assert!(
             finished.stderr.contains("continuing in epoch"),
             "{finished:?}"
@@ -86,7 +98,7 @@ fn a_killed_run_continues_to_the_same_bytes() {
             .collect();
         assert!(left.is_empty(), "{left:?}");
         // Of a finished run nothing is left to do.
-        let finished = env.succeed(&[&RUN[..], &[&out, "--resume"]].concat());
+        let finished = env.succeed(&[run, &[&out, "--resume"]].concat());
         assert!(finished.stderr.contains("nothing to do"), "{finished:?}");
     }
 }

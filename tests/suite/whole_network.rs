@@ -226,7 +226,10 @@ fn optimizers_move_parameters_as_those_of_pytorch() {
         for (step, &expected) in case.losses.iter().enumerate() {
             let pixels = images(&case.task, case.batch_size, step);
             let soft = targets(&case.task, case.batch_size, case.label_smoothing);
-            let loss = session.step(&pixels, &soft, case.learning_rate).unwrap();
+            let loss = session
+                .step(&pixels, &soft, case.learning_rate)
+                .unwrap()
+                .loss;
             let error = (f64::from(loss) - expected).abs() / expected;
             assert!(
                 error <= 1e-5,

@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use crate::artifacts::Optimizer;
 use crate::training::formulation::FormulationChoice;
 use crate::training::options::TrainOptions;
+use crate::training::pruning::PruningOptions;
 use crate::training::schedule::Schedule;
 
 use super::set;
@@ -46,6 +47,10 @@ pub(super) struct FitArgs {
     /// Share of the training images held out for validation, where the data has no validation part [default: that of the preset]
     #[arg(long, value_name = "SHARE")]
     validation_fraction: Option<f64>,
+    /// Share of the easy images that an epoch leaves out, so that as many steps are more epochs; 0 for none [default: that of the
+    /// preset]
+    #[arg(long, value_name = "SHARE")]
+    prune: Option<f32>,
     /// Seed of everything random; the same one gives the same model on the same machine [default: 1]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -103,6 +108,16 @@ impl FitArgs {
         self.apply_optimizer(options)?;
         self.apply_schedule(options);
         set(&mut options.optimizer.weight_decay, &self.weight_decay);
+        match self.prune {
+            None => {}
+            Some(0.0) => options.pruning = None,
+            Some(left_out) => {
+                options.pruning = Some(PruningOptions {
+                    left_out,
+                    ..options.pruning.unwrap_or_default()
+                });
+            }
+        }
         if self.clip_norm.is_some() {
             options.optimizer.clip_norm = self.clip_norm;
         }

@@ -13,7 +13,12 @@ pub(super) fn image_of(draw: usize, images: usize) -> usize {
 }
 
 /// `count` of all images, at most once each.
-pub(super) fn natural(images: usize, count: usize, seed: u64, epoch: u64) -> Vec<usize> {
+pub(in crate::training) fn natural(
+    images: usize,
+    count: usize,
+    seed: u64,
+    epoch: u64,
+) -> Vec<usize> {
     let mut order: Vec<usize> = (0..images).collect();
     order.shuffle(&mut shuffle_rng(seed, epoch));
     order.truncate(count);

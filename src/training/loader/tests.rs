@@ -29,7 +29,7 @@ fn options(batch_size: usize) -> LoaderOptions {
 }
 
 fn batches(loader: &Loader<'_>, epoch: u64) -> Vec<Batch> {
-    loader.epoch(epoch, |batches| {
+    loader.epoch(epoch, &loader.draws(epoch), 0, |batches| {
         let mut all = Vec::new();
         while let Some(batch) = batches.next_batch() {
             all.push(batch.clone());
@@ -125,13 +125,13 @@ fn check_threads(split: &Split, shape: ImageShape, batch_size: usize) {
             .build()
             .unwrap();
         // Straight to `fill`, because the thread of an epoch uses the global pool, not this one.
-        let order = loader.order(3);
+        let draws = loader.draws(3);
         let alone: Vec<Batch> = pool.install(|| {
-            order
+            draws
                 .chunks(batch_size)
-                .map(|indices| {
+                .map(|draws| {
                     let mut batch = Batch::default();
-                    loader.fill(3, indices, &mut batch);
+                    loader.fill(3, draws, &mut batch);
                     batch
                 })
                 .collect()
@@ -180,7 +180,7 @@ fn stopping_early_ends_the_epoch() {
     let split = split(200);
     let loader = Loader::new(&split, SHAPE, 3, options(1)).unwrap();
     for stop_after in [0, 1, 2, 5] {
-        let seen = loader.epoch(0, |batches| {
+        let seen = loader.epoch(0, &loader.draws(0), 0, |batches| {
             (0..stop_after)
                 .filter(|_| batches.next_batch().is_some())
                 .count()
@@ -199,7 +199,7 @@ fn a_panic_of_the_consumer_does_not_hang() {
     let split = split(200);
     let loader = Loader::new(&split, SHAPE, 3, options(1)).unwrap();
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        loader.epoch(0, |_| panic!("stop"))
+        loader.epoch(0, &loader.draws(0), 0, |_| panic!("stop"))
     }));
     assert!(result.is_err());
 }
@@ -208,7 +208,7 @@ fn a_panic_of_the_consumer_does_not_hang() {
 fn after_the_end_there_is_nothing_more() {
     let split = split(4);
     let loader = Loader::new(&split, SHAPE, 3, options(4)).unwrap();
-    loader.epoch(0, |batches| {
+    loader.epoch(0, &loader.draws(0), 0, |batches| {
         assert!(batches.next_batch().is_some());
         assert!(batches.next_batch().is_none());
         assert!(batches.next_batch().is_none());
@@ -219,7 +219,7 @@ fn after_the_end_there_is_nothing_more() {
 fn buffers_are_used_again() {
     let split = split(200);
     let loader = Loader::new(&split, SHAPE, 3, options(1)).unwrap();
-    loader.epoch(0, |batches| {
+    loader.epoch(0, &loader.draws(0), 0, |batches| {
         let mut places = std::collections::BTreeSet::new();
         while let Some(batch) = batches.next_batch() {
             places.insert(batch.images.as_ptr() as usize);
@@ -350,4 +350,41 @@ fn what_does_not_fit_is_named() {
         )
         .contains("vertical flip is 2")
     );
+}
+
+#[test]
+fn draws_say_which_images_come_and_how_much_they_count() {
+    let split = split(40);
+    let options = LoaderOptions {
+        epoch_images: Some(17),
+        ..options(8)
+    };
+    let loader = Loader::new(&split, SHAPE, 3, options).unwrap();
+    assert_eq!(
+        (loader.batches_per_epoch(), loader.images_per_epoch()),
+        (2, 16)
+    );
+    assert_eq!(loader.draws(0).len(), 16);
+    let draws: Vec<Draw> = (0..17)
+        .map(|number| Draw {
+            number: 39 - number,
+            weight: 1.0 + (number % 2) as f32,
+        })
+        .collect();
+    loader.epoch(0, &draws, 1, |batches| {
+        let batch = batches.next_batch().unwrap();
+        assert_eq!(batch.draws, draws[8..16]);
+        let first: Vec<u8> = batch.images.chunks(6).map(|image| image[0]).collect();
+        assert_eq!(first, [31, 30, 29, 28, 27, 26, 25, 24]);
+        let sums: Vec<f32> = batch
+            .targets
+            .chunks(3)
+            .map(|row| row.iter().sum())
+            .collect();
+        assert_eq!(sums, [1.0, 2.0, 1.0, 2.0, 1.0, 2.0, 1.0, 2.0]);
+        assert!(
+            batches.next_batch().is_none(),
+            "the last draw is less than a batch"
+        );
+    });
 }

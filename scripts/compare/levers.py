@@ -1,0 +1,98 @@
+"""What each part of a training recipe is worth: a base, and the base with one thing changed, over several seeds.
+
+    python3 scripts/compare/levers.py target/release/catalog OUTDIR --seeds 1,2,3 [--only mixup,cutmix] [--base "--preset quick"]
+
+A seed also decides which images are held out, so every lever is compared with the base of the same seed: the table has the mean
+and the standard deviation of the validation accuracy of the exported model, and the mean difference with its standard error.
+Trainings that are in OUTDIR already are not done again, so the script may be stopped and started. The test part is never read.
+"""
+
+import argparse
+import json
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+LEVERS = {
+    "base": "",
+    "no mirrored images": "--flip 0",
+    "no shift": "--shift 0",
+    "shift by 2 pixels": "--shift 0.0715",
+    "erasing 0.25": "--erasing 0.25",
+    "erasing 0.5": "--erasing 0.5",
+    "rotation by 10°": "--rotation 10",
+    "zoom by 10 %": "--zoom 0.1",
+    "mixup 0.2": "--mixup 0.2",
+    "CutMix 1.0": "--cutmix 1.0",
+    "label smoothing 0": "--label-smoothing 0",
+    "label smoothing 0.1": "--label-smoothing 0.1",
+    "batch 64, rate 0.05": "--batch-size 64 --learning-rate 0.05",
+    "batch 256, rate 0.2": "--batch-size 256 --learning-rate 0.2",
+    "rate 0.05": "--learning-rate 0.05",
+    "rate 0.2": "--learning-rate 0.2",
+    "warm-up of 0.15": "--warmup 0.15",
+    "cosine": "--schedule cosine",
+    "weight decay 0.001": "--weight-decay 0.001",
+    "AdamW": "--optimizer adamw --learning-rate 0.004",
+    "mirror averaging": "--mirror-averaging",
+    "resnet": "--network resnet",
+    "full size for longer": "--stages 32,32:64,64:128,128",
+    "1.5 times as wide": "--stages 48:48,96:96,192:192",
+}
+
+
+def train(program, out, base, lever, seed):
+    """The exported model's validation accuracy and the seconds of the training."""
+    metrics = out / "metrics.json"
+    seconds = out / "seconds.txt"
+    if not seconds.exists():
+        options = shlex.split(base) + shlex.split(lever)
+        command = [program, "train", "fashion-mnist", "--out", str(out), "--seed", str(seed), "--overwrite", *options]
+        started = time.monotonic()
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+        if done.returncode != 0:
+            sys.exit(f"{shlex.join(command)}\n{done.stderr}")
+        seconds.write_text(f"{time.monotonic() - started:.1f}\n")
+    return json.loads(metrics.read_text())["accuracy"], float(seconds.read_text())
+
+
+def spread(values):
+    return statistics.stdev(values) if len(values) > 1 else float("nan")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("program")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seeds", default="1,2,3")
+    parser.add_argument("--only", help="names of levers, with commas between them; the base is always among them")
+    parser.add_argument("--base", default="--preset quick")
+    args = parser.parse_args()
+    seeds = [int(seed) for seed in args.seeds.split(",")]
+    names = list(LEVERS) if args.only is None else ["base", *args.only.split(",")]
+    unknown = [name for name in names if name not in LEVERS]
+    if unknown:
+        parser.error(f"no lever {unknown[0]!r}; there are: {', '.join(LEVERS)}")
+
+    results = {}
+    for seed in seeds:
+        for name in names:
+            folder = args.out / f"{name.replace(' ', '-').replace(',', '')}.{seed}"
+            results[name, seed] = train(args.program, folder, args.base, LEVERS[name], seed)
+            print(f"{name}, seed {seed}: {results[name, seed][0]:.4f}", file=sys.stderr, flush=True)
+
+    print("| change | validation accuracy | difference | seconds |\n|---|---|---|---|")
+    for name in names:
+        accuracies = [results[name, seed][0] for seed in seeds]
+        differences = [results[name, seed][0] - results["base", seed][0] for seed in seeds]
+        error = spread(differences) / len(seeds) ** 0.5
+        seconds = statistics.median(results[name, seed][1] for seed in seeds)
+        difference = "" if name == "base" else f"{statistics.mean(differences):+.4f} ± {error:.4f}"
+        print(f"| {name} | {statistics.mean(accuracies):.4f} ± {spread(accuracies):.4f} | {difference} | {seconds:.0f} |")
+
+
+if __name__ == "__main__":
+    main()
