@@ -3,7 +3,7 @@
     python3 scripts/faults/kill_train.py target/release/catalog --kills 20
 
 Two ways: so many runs that are each killed once and resumed, and one run that is killed again and again until it comes to its
-end. The network has everything that has a state: Adam's moments, batch statistics, dropout, augmentation, mixing of images;
+end. The network has everything that has a state: Adam's moments, batch statistics, dropout, augmentation, the losses of the images;
 some moments fall into a checkpoint being written. `--data` takes another data set than noisy bright halves; options behind
 `--` are added to the run's.
 """
@@ -22,7 +22,7 @@ from pathlib import Path
 SIDE = 28
 RUN = [
     "--network", "seed", "--filters", "8,16", "--dense-units", "32", "--batch-norm", "--dropout", "0.4",
-    "--optimizer", "adamw", "--mixup", "0.3", "--rotation", "10", "--batch-size", "16", "--epochs", "6",
+    "--optimizer", "adamw", "--prune", "0.5", "--rotation", "10", "--batch-size", "16", "--epochs", "6",
     "--checkpoint-minutes", "0.003",
 ]
 # Columns of history.csv that no two runs share.
