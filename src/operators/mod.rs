@@ -12,7 +12,7 @@ mod rectifier;
 mod tensors;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, Result};
 use ort::operator::{
@@ -55,6 +55,16 @@ pub fn domain() -> Result<Arc<OperatorDomain>> {
     #[expect(clippy::arc_with_non_send_sync)]
     let domain = Arc::new(domain);
     Ok(domain)
+}
+
+/// To be held while ONNX Runtime creates a session with [`domain`].
+///
+/// ONNX Runtime enters the domain into a table of the process when the first such session is created, and looks whether it is there
+/// without a lock: of two threads that create their first sessions at once, one is refused with "the domain is already exist".
+pub fn registration() -> MutexGuard<'static, ()> {
+    static REGISTRATION: Mutex<()> = Mutex::new(());
+    // It guards no data that a panic could leave half written.
+    REGISTRATION.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What one operator is to ONNX Runtime.

@@ -74,15 +74,19 @@ impl TrainingSession {
         let checkpoint = Checkpoint::load_from_buffer(&artifacts.checkpoint)
             .context("loading the checkpoint")?;
         let operators = operators::domain()?;
-        let trainer = Trainer::new_from_memory(
-            session_options(environment, &compute, &operators)?,
-            Allocator::default(),
-            checkpoint,
-            &artifacts.training,
-            &artifacts.evaluation,
-            &artifacts.optimizer,
-        )
-        .context("ONNX Runtime refused the training graph")?;
+        let options = session_options(environment, &compute, &operators)?;
+        let trainer = {
+            let _registration = operators::registration();
+            Trainer::new_from_memory(
+                options,
+                Allocator::default(),
+                checkpoint,
+                &artifacts.training,
+                &artifacts.evaluation,
+                &artifacts.optimizer,
+            )
+            .context("ONNX Runtime refused the training graph")?
+        };
         let parameter_sizes: Vec<usize> =
             artifacts.parameters.iter().map(|(_, size)| *size).collect();
         let expected: usize = parameter_sizes.iter().sum();

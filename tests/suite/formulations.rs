@@ -168,14 +168,18 @@ impl Case {
             .iter()
             .map(|node| format!("{}:{}", node.domain(), node.op_type()))
             .collect();
-        let mut session = Session::builder(&runtime::training().environment)
+        let mut builder = Session::builder(&runtime::training().environment)
             .unwrap()
             .with_intra_threads(2)
             .unwrap()
             .with_operators(operators::domain().unwrap())
-            .unwrap()
-            .commit_from_memory(&lowering::model(proto).encode_to_vec())
             .unwrap();
+        let mut session = {
+            let _registration = operators::registration();
+            builder
+                .commit_from_memory(&lowering::model(proto).encode_to_vec())
+                .unwrap()
+        };
         let (_, shape, data) = &self.images;
         let mut inputs: Vec<(String, SessionInputValue<'_>)> = vec![(
             "x".to_owned(),
