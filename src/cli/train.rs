@@ -89,9 +89,9 @@ pub struct TrainArgs {
 enum PresetName {
     /// A small network and few epochs, for trying things
     Quick,
-    /// A larger network, mirror averaging and random erasing
+    /// A wider network, more epochs and random erasing
     Default,
-    /// The same network, for many epochs
+    /// A still wider one, for many epochs: hours
     Best,
 }
 
@@ -233,7 +233,18 @@ impl TrainArgs {
         let epochs_are_given = self.fit.epochs.is_some() || self.config.is_some();
         self.run.apply(&mut options, epochs_are_given);
         self.balance.apply(&mut options.balance)?;
+        if self.config.is_none() && !self.fit.prune_is_given() {
+            without_impossible_pruning(&mut options);
+        }
         Ok(options)
+    }
+}
+
+/// The presets leave out easy images; what was asked for goes before that.
+fn without_impossible_pruning(options: &mut TrainOptions) {
+    if let (Some(_), Some(obstacle)) = (options.pruning, options.obstacle_to_pruning()) {
+        tracing::info!("no easy images are left out, as the preset would, because {obstacle}");
+        options.pruning = None;
     }
 }
 

@@ -69,7 +69,8 @@ impl Epochs<'_> {
                 return Ok(ending);
             }
             self.save()?;
-            if let Some(warning) = watch::parting(&self.state.history) {
+            if let Some(warning) = watch::parting(&self.state.history, self.validation.labels.len())
+            {
                 emit(&Event::Warning(warning));
             }
         }

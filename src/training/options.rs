@@ -1,6 +1,6 @@
 //! Every knob of a training run, in one struct that is saved with the model.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::artifacts::{Optimizer, OptimizerOptions};
@@ -119,17 +119,23 @@ impl TrainOptions {
         self.balance.validate()?;
         if let Some(pruning) = &self.pruning {
             pruning.validate()?;
-            ensure!(
-                !self.mixing.is_on(),
-                "easy images cannot be left out where images are mixed: the loss of a mixed image is that of no image"
-            );
-            ensure!(
-                self.balance.sampling == Sampling::Natural,
-                "easy images cannot be left out where classes are drawn equally often"
-            );
+            if let Some(obstacle) = self.obstacle_to_pruning() {
+                bail!("easy images cannot be left out where {obstacle}");
+            }
         }
         self.schedule.validate()?;
         self.augment.validate()?;
         self.mixing.validate()
+    }
+
+    /// What leaving out easy images does not go with, if anything.
+    pub fn obstacle_to_pruning(&self) -> Option<&'static str> {
+        if self.mixing.is_on() {
+            Some("images are mixed: the loss of a mixed image is that of no image")
+        } else if self.balance.sampling == Sampling::Balanced {
+            Some("classes are drawn equally often")
+        } else {
+            None
+        }
     }
 }

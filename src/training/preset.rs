@@ -5,6 +5,7 @@ use crate::network::{Architecture, VggOptions};
 
 use super::augment::{AugmentSettings, Erasing};
 use super::options::TrainOptions;
+use super::pruning::PruningOptions;
 
 /// A named set of options.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,35 +24,34 @@ impl Preset {
     pub fn options(self) -> TrainOptions {
         match self {
             Self::Quick => TrainOptions {
-                architecture: pyramid(32),
-                epochs: 5,
-                weight_storage: WeightStorage::Float16,
-                ..TrainOptions::default()
+                epochs: 7,
+                ..with_width(32)
             },
             Self::Default => TrainOptions {
-                epochs: 16,
+                epochs: 28,
+                validation_fraction: 0.1,
                 augment: erasing(0.25),
-                ..thorough()
+                ..with_width(48)
             },
             Self::Best => TrainOptions {
-                epochs: 60,
+                epochs: 100,
                 validation_fraction: 0.1,
                 augment: AugmentSettings {
                     shift_x: 2.0 / 28.0,
                     shift_y: 2.0 / 28.0,
                     ..erasing(0.5)
                 },
-                ..thorough()
+                ..with_width(64)
             },
         }
     }
 }
 
-/// What the presets for models that go to work share.
-fn thorough() -> TrainOptions {
+/// What the presets share.
+fn with_width(width: usize) -> TrainOptions {
     TrainOptions {
-        architecture: pyramid(64),
-        label_smoothing: 0.1,
+        architecture: pyramid(width),
+        pruning: Some(PruningOptions::default()),
         mirror_averaging: true,
         weight_storage: WeightStorage::Float16,
         ..TrainOptions::default()

@@ -9,6 +9,8 @@ use super::events::EpochSummary;
 const PARTING_EPOCHS: usize = 3;
 /// Difference between accuracy on training and on validation images from which on a model knows its images by heart.
 const LARGE_GAP: f64 = 0.1;
+/// Standard errors of the accuracy on validation images that a gap has to exceed: few images show none.
+const STANDARD_ERRORS: f64 = 2.0;
 
 /// Ends a run that does not get better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,18 +60,18 @@ impl EarlyStopping {
     }
 }
 
-/// A sentence for the moment at which training and validation part, and only for that.
-pub fn parting(epochs: &[EpochSummary]) -> Option<String> {
+/// A sentence for the moment at which training and validation, on so many images, part, and only for that.
+pub fn parting(epochs: &[EpochSummary], validation_images: usize) -> Option<String> {
     let (_, before) = epochs.split_last()?;
-    let told = (1..=before.len()).any(|count| sign(&before[..count]).is_some());
+    let told = (1..=before.len()).any(|count| sign(&before[..count], validation_images).is_some());
     if told {
         return None;
     }
-    sign(epochs)
+    sign(epochs, validation_images)
 }
 
 /// What says that the network learns its images by heart.
-fn sign(epochs: &[EpochSummary]) -> Option<String> {
+fn sign(epochs: &[EpochSummary], validation_images: usize) -> Option<String> {
     let last = epochs.last()?;
     let advice =
         "more augmentation, dropout or weight decay, fewer epochs, or more images would help";
@@ -85,7 +87,9 @@ fn sign(epochs: &[EpochSummary]) -> Option<String> {
             ));
         }
     }
-    (last.gap() > LARGE_GAP).then(|| {
+    let accuracy = last.validation_accuracy;
+    let standard_error = (accuracy * (1.0 - accuracy) / validation_images.max(1) as f64).sqrt();
+    (last.gap() > LARGE_GAP.max(STANDARD_ERRORS * standard_error)).then(|| {
         format!(
             "the accuracy is {:.3} on training images and {:.3} on validation images: the network knows its images by heart; {advice}",
             last.train_accuracy, last.validation_accuracy
@@ -128,22 +132,23 @@ mod tests {
             (0.5, 0.44),
         ]);
         let told: Vec<bool> = (1..=run.len())
-            .map(|count| parting(&run[..count]).is_some())
+            .map(|count| parting(&run[..count], 1000).is_some())
             .collect();
         assert_eq!(told, [false, false, false, false, true, false]);
-        assert!(parting(&run[..5]).unwrap().contains("by heart"));
+        assert!(parting(&run[..5], 1000).unwrap().contains("by heart"));
     }
 
     #[test]
     fn a_large_gap_is_told_with_both_numbers() {
         let mut run = epochs(&[(1.0, 0.2), (0.5, 0.2)]);
-        assert_eq!(parting(&run), None);
+        assert_eq!(parting(&run, 1000), None);
         run[1].train_accuracy = 0.95;
-        let sentence = parting(&run).unwrap();
+        let sentence = parting(&run, 1000).unwrap();
         assert!(
             sentence.contains("0.950 on training images and 0.800"),
             "{sentence}"
         );
+        assert_eq!(parting(&run, 16), None, "16 images show no such gap");
     }
 
     #[test]
@@ -155,6 +160,6 @@ mod tests {
             (0.7, 0.4),
             (0.75, 0.41),
         ]);
-        assert!((1..=run.len()).all(|count| parting(&run[..count]).is_none()));
+        assert!((1..=run.len()).all(|count| parting(&run[..count], 1000).is_none()));
     }
 }

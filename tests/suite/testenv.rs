@@ -290,6 +290,8 @@ pub const QUICK: &[&str] = &[
     "16",
     "--seed",
     "1",
+    "--validation-fraction",
+    "0.2",
 ];
 
 /// Reads lines until one has `wanted` in it, and gives that one.

@@ -147,8 +147,8 @@ fn the_model_and_its_records_say_how_it_was_made() {
         options["architecture"]["filters"],
         serde_json::json!([16, 32])
     );
-    assert_eq!(summary["data"]["train_images"], 3200);
-    assert_eq!(summary["data"]["validation_images"], 800);
+    assert_eq!(summary["data"]["train_images"], 3600);
+    assert_eq!(summary["data"]["validation_images"], 400);
     assert_eq!(
         summary["epochs"].as_array().unwrap().len(),
         trained.history.epochs.len()

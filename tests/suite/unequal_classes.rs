@@ -105,6 +105,7 @@ fn weights_and_sampling_find_more_of_a_small_class() {
             ],
             "5.0 %",
         ),
+        // Of which leaving out easy images would make something else.
         (
             "balanced",
             &["--sampling", "balanced"],
@@ -114,6 +115,11 @@ fn weights_and_sampling_find_more_of_a_small_class() {
         let (said, recall) = train(&env, name, options);
         assert!(!said.contains("very unequal"), "{said}");
         assert!(said.contains(line), "{said}");
+        assert_eq!(
+            said.contains("no easy images are left out"),
+            name == "balanced",
+            "{said}"
+        );
         assert!(
             recall >= untreated + 0.1,
             "{name}: recall {recall}, untreated {untreated}"

@@ -91,6 +91,10 @@ enum ScheduleName {
 }
 
 impl FitArgs {
+    pub(super) fn prune_is_given(&self) -> bool {
+        self.prune.is_some()
+    }
+
     pub(super) fn apply(&self, options: &mut TrainOptions) -> Result<()> {
         set(&mut options.epochs, &self.epochs);
         set(&mut options.batch_size, &self.batch_size);
