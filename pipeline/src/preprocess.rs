@@ -26,6 +26,11 @@ pub struct Preprocess {
     pub orientation: Orientation,
     /// What transparent pixels are composited on, and what padding is filled with: red, green, blue.
     pub background: [u8; 3],
+    /// Whether large JPEGs are decoded at a fraction of their size that has the detail the input needs, which is several times as fast.
+    /// Photos with further steps are decoded whole all the same. Not in model files that were made before this could be chosen:
+    /// what they learnt from was decoded whole.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reduced_jpeg: bool,
     /// Further steps for photos of one object on a plain background; none in most models, and in model files that were made
     /// before there were any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -125,6 +130,7 @@ impl Preprocess {
             filter: Filter::Bilinear,
             orientation: Orientation::Apply,
             background: [255, 255, 255],
+            reduced_jpeg: true,
             photo: None,
         }
     }
@@ -139,6 +145,7 @@ impl Preprocess {
                 sharpen: true,
                 ground: Ground::Dark,
             }),
+            reduced_jpeg: false,
             ..Self::stretch(height, width, colour)
         }
     }
@@ -152,6 +159,7 @@ impl Preprocess {
                 sharpen: false,
                 ground: Ground::Own,
             }),
+            reduced_jpeg: false,
             ..Self::stretch(height, width, colour)
         }
     }

@@ -16,6 +16,40 @@ thread_local! {
     static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
 }
 
+/// The part of a picture that is its content, in pixels: not a whole number where the last row or column stands for less than the others.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Extent {
+    pub(crate) top: f64,
+    pub(crate) left: f64,
+    pub(crate) height: f64,
+    pub(crate) width: f64,
+}
+
+impl Extent {
+    /// All of a picture.
+    pub(crate) fn whole(height: u32, width: u32) -> Self {
+        Self {
+            top: 0.0,
+            left: 0.0,
+            height: f64::from(height),
+            width: f64::from(width),
+        }
+    }
+
+    /// The largest part in the middle with the proportions of the target.
+    fn middle(self, (target_height, target_width): (u32, u32)) -> Self {
+        let (target_height, target_width) = (f64::from(target_height), f64::from(target_width));
+        let scale = f64::min(self.height / target_height, self.width / target_width);
+        let (height, width) = (target_height * scale, target_width * scale);
+        Self {
+            top: self.top + (self.height - height) / 2.0,
+            left: self.left + (self.width - width) / 2.0,
+            height,
+            width,
+        }
+    }
+}
+
 /// Fits an image of `height × width` pixels, in the contract's colour, into `out`.
 ///
 /// `pixels` is `[height, width, C]` and `out` is `[preprocess.height, preprocess.width, C]`, both row-major. Lengths that do
@@ -48,7 +82,20 @@ pub fn fit(
         out.copy_from_slice(pixels);
         return Ok(());
     }
-    let inner = scaled(pixels, height, width, preprocess)?;
+    let extent = Extent::whole(height, width);
+    fit_extent(pixels, height, width, extent, preprocess, out)
+}
+
+/// As [`fit`], of a part of the image.
+pub(crate) fn fit_extent(
+    pixels: &[u8],
+    height: u32,
+    width: u32,
+    extent: Extent,
+    preprocess: &Preprocess,
+    out: &mut [u8],
+) -> Result<()> {
+    let inner = scaled(pixels, height, width, extent, preprocess)?;
     if (inner.height, inner.width) != (preprocess.height, preprocess.width) {
         fill(out, preprocess.background, preprocess.colour);
     }
@@ -56,24 +103,26 @@ pub fn fit(
     Ok(())
 }
 
-/// Scales an image as the contract's fit says, without padding it: the result is no larger than the model's input, and smaller
+/// Scales a part of an image as the contract's fit says, without padding it: the result is no larger than the model's input, and smaller
 /// only with [`Fit::Pad`].
 pub(crate) fn scaled(
     pixels: &[u8],
     height: u32,
     width: u32,
+    extent: Extent,
     preprocess: &Preprocess,
 ) -> Result<Pixels> {
     let source = ImageRef::new(width, height, pixels, pixel_type(preprocess.colour))?;
+    let target = (preprocess.height, preprocess.width);
+    let ((inner_height, inner_width), extent) = match preprocess.fit {
+        Fit::Stretch => (target, extent),
+        Fit::Crop => (target, extent.middle(target)),
+        Fit::Pad => (inside(extent.height, extent.width, target), extent),
+    };
     let options = ResizeOptions::new()
         .resize_alg(algorithm(preprocess.filter))
-        .use_alpha(false);
-    let target = (preprocess.height, preprocess.width);
-    let ((inner_height, inner_width), options) = match preprocess.fit {
-        Fit::Stretch => (target, options),
-        Fit::Crop => (target, options.fit_into_destination(None)),
-        Fit::Pad => (inside(height, width, target.0, target.1), options),
-    };
+        .use_alpha(false)
+        .crop(extent.left, extent.top, extent.width, extent.height);
     let channels = preprocess.colour.channels();
     let mut bytes = vec![0; inner_height as usize * inner_width as usize * channels];
     scale(&source, inner_height, inner_width, &options, &mut bytes)?;
@@ -98,13 +147,16 @@ fn scale(
 }
 
 /// The largest shape of the source's proportions inside the target, each side at least one pixel.
-fn inside(height: u32, width: u32, target_height: u32, target_width: u32) -> (u32, u32) {
+pub(crate) fn inside(
+    height: f64,
+    width: f64,
+    (target_height, target_width): (u32, u32),
+) -> (u32, u32) {
     let ratio = f64::min(
-        f64::from(target_height) / f64::from(height),
-        f64::from(target_width) / f64::from(width),
+        f64::from(target_height) / height,
+        f64::from(target_width) / width,
     );
-    let side =
-        |length: u32, limit: u32| ((f64::from(length) * ratio).round() as u32).clamp(1, limit);
+    let side = |length: f64, limit: u32| ((length * ratio).round() as u32).clamp(1, limit);
     (side(height, target_height), side(width, target_width))
 }
 

@@ -206,11 +206,16 @@ fn image(preprocess: &Preprocess) -> String {
         filter,
         orientation,
         background: [red, green, blue],
+        reduced_jpeg,
         photo,
     } = preprocess;
+    let jpeg = match reduced_jpeg {
+        true => ", large JPEGs decoded at a fraction of their size",
+        false => "",
+    };
     let photo = photo.as_ref().map(photo_steps).unwrap_or_default();
     format!(
-        "{width}×{height} {} (width×height), fit {}, filter {}, EXIF orientation {}, background {red},{green},{blue}{photo}",
+        "{width}×{height} {} (width×height), fit {}, filter {}, EXIF orientation {}, background {red},{green},{blue}{jpeg}{photo}",
         word(colour),
         word(fit),
         word(filter),

@@ -26,6 +26,9 @@ pub(super) struct ModelArgs {
     /// Preprocessing contract of a model that was not made by catalog, as JSON
     #[arg(long, value_name = "FILE")]
     preprocess: Option<PathBuf>,
+    /// Decode JPEGs whole, even where a fraction of their size covers the model's input: slower, and there to compare
+    #[arg(long)]
+    whole_jpegs: bool,
     /// Where the model runs: auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     device: DeviceChoice,
@@ -81,6 +84,14 @@ impl ModelArgs {
 
     /// Reads the model file and checks it, or takes the embedded one and says so.
     pub(super) fn read(&self) -> Result<ModelFile> {
+        let model = self.read_as_it_is()?;
+        Ok(match self.whole_jpegs {
+            true => model.with_whole_jpegs(),
+            false => model,
+        })
+    }
+
+    fn read_as_it_is(&self) -> Result<ModelFile> {
         match (&self.model, &self.preprocess, &self.labels) {
             (None, None, None) => {
                 tracing::info!(

@@ -9,7 +9,7 @@ use image::DynamicImage;
 
 use super::pixels::{Pixels, convert, luma};
 use crate::preprocess::{Colour, Ground, PhotoSteps, Preprocess};
-use crate::resize;
+use crate::resize::{self, Extent};
 
 /// A line of the image is background although one in so many of its pixels is not: noise of a JPEG or a camera.
 const PIXELS_PER_SPECK: usize = 256;
@@ -53,7 +53,9 @@ pub(super) fn fit(
     });
     let object = cut(&whole, colour, kept, preprocess.colour);
     drop(whole);
-    let mut inner = resize::scaled(&object.bytes, object.height, object.width, preprocess)?;
+    let (height, width) = (object.height, object.width);
+    let extent = Extent::whole(height, width);
+    let mut inner = resize::scaled(&object.bytes, height, width, extent, preprocess)?;
     if steps.sharpen {
         inner.bytes = sharpened(&inner, preprocess.colour.channels());
     }

@@ -397,3 +397,106 @@ fn files_are_read_whole_and_what_is_no_file_is_never_opened() {
         Status::Unreadable
     );
 }
+
+/// A photo of 480 × 360 pixels: an object with some texture on a white ground, to the left of the middle.
+fn photo() -> RgbImage {
+    RgbImage::from_fn(480, 360, |x, y| {
+        let inside = (60..260).contains(&x) && (40..320).contains(&y);
+        Rgb(match inside {
+            true => [(x / 2) as u8, (y / 3) as u8, (60 + (x + y) % 40) as u8],
+            false => [255; 3],
+        })
+    })
+}
+
+fn jpeg_with_orientation(orientation: u8) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = JpegEncoder::new_with_quality(&mut bytes, 95);
+    encoder.set_exif_metadata(exif(orientation)).unwrap();
+    encoder.encode_image(&photo()).unwrap();
+    bytes
+}
+
+#[test]
+fn a_jpeg_decoded_at_a_fraction_of_its_size_looks_like_the_whole_one() {
+    let contracts = [Fit::Stretch, Fit::Pad, Fit::Crop].map(|fit| Preprocess {
+        fit,
+        ..Preprocess::stretch(24, 30, Colour::Rgb)
+    });
+    let grey = Preprocess::stretch(30, 24, Colour::Grey);
+    for reduced in contracts.into_iter().chain([grey]) {
+        let whole = Preprocess {
+            reduced_jpeg: false,
+            ..reduced.clone()
+        };
+        for orientation in 1..=8 {
+            let jpeg = jpeg_with_orientation(orientation);
+            let (said, small) = decoded(&jpeg, &reduced);
+            let (said_of_whole, large) = decoded(&jpeg, &whole);
+            assert_eq!(said, said_of_whole);
+            let differences = small
+                .iter()
+                .zip(&large)
+                .map(|(a, b)| u64::from(a.abs_diff(*b)));
+            let mean = differences.sum::<u64>() as f64 / small.len() as f64;
+            assert!(mean < 4.0, "{reduced:?}, orientation {orientation}: {mean}");
+            assert_ne!(small, large, "{reduced:?}: decoded in another way");
+        }
+    }
+}
+
+#[test]
+fn the_content_stays_in_its_place_where_blocks_go_beyond_the_edge() {
+    // The last blocks have one pixel of the picture: taken for whole ones, they would move all edges by a hundredth of the side.
+    let photo = RgbImage::from_fn(401, 281, |x, y| {
+        Rgb([(x * 255 / 400) as u8, (y * 255 / 280) as u8, 99])
+    });
+    for orientation in 1..=8 {
+        let mut jpeg = Vec::new();
+        let mut encoder = JpegEncoder::new_with_quality(&mut jpeg, 100);
+        encoder.set_exif_metadata(exif(orientation)).unwrap();
+        encoder.encode_image(&photo).unwrap();
+        for fit in [Fit::Stretch, Fit::Pad, Fit::Crop] {
+            let reduced = Preprocess {
+                fit,
+                ..Preprocess::stretch(16, 16, Colour::Rgb)
+            };
+            let whole = Preprocess {
+                reduced_jpeg: false,
+                ..reduced.clone()
+            };
+            let ((_, small), (_, large)) = (decoded(&jpeg, &reduced), decoded(&jpeg, &whole));
+            let largest = small.iter().zip(&large).map(|(a, b)| a.abs_diff(*b)).max();
+            assert!(largest <= Some(3), "{fit:?}, {orientation}: {largest:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_said_of_a_damaged_jpeg_does_not_depend_on_the_size_it_is_decoded_at() {
+    install_quiet_panic_hook();
+    let reduced = Preprocess::stretch(24, 30, Colour::Rgb);
+    let whole = Preprocess {
+        reduced_jpeg: false,
+        ..reduced.clone()
+    };
+    let jpeg = jpeg_with_orientation(1);
+    let mut seed = 7u32;
+    let mut flaws = 0;
+    for _ in 0..400 {
+        let mut damaged = jpeg.clone();
+        for _ in 0..8 {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let place = seed as usize / 256 % damaged.len();
+            damaged[place] = (seed >> 13) as u8;
+        }
+        let said = |preprocess: &Preprocess| {
+            let mut out = vec![0; preprocess.bytes_per_image()];
+            decode_bytes(&damaged, preprocess, &Limits::default(), &mut out)
+        };
+        let (small, large) = (said(&reduced), said(&whole));
+        flaws += usize::from(large.as_ref().is_ok_and(|large| large.status != Status::Ok));
+        assert_eq!(small, large);
+    }
+    assert!(flaws > 10, "{flaws}");
+}

@@ -51,6 +51,8 @@ pub struct ModelFile {
     /// Of the facts about a foreign model.
     facts: Option<String>,
     metadata: Metadata,
+    /// Whether JPEGs are decoded in another way than the file says.
+    other_decoding: bool,
     pub(crate) interface: Interface,
 }
 
@@ -135,6 +137,7 @@ impl ModelFile {
                 checksum,
                 facts: None,
                 metadata,
+                other_decoding: false,
                 interface,
             }),
             Err(error) => Err(ModelFileError::Refused {
@@ -191,6 +194,7 @@ impl ModelFile {
             facts: Some(facts_checksum),
             bytes,
             metadata,
+            other_decoding: false,
             interface,
         })
     }
@@ -210,12 +214,25 @@ impl ModelFile {
         &self.checksum
     }
 
-    /// What decides the labels: the checksum, and for a foreign model one over its facts.
+    /// Decodes JPEGs whole, whatever the contract says: slower, and there to see what decoding them at a fraction of their size
+    /// changes.
+    #[must_use]
+    pub fn with_whole_jpegs(mut self) -> Self {
+        self.other_decoding = self.metadata.preprocess.reduced_jpeg;
+        self.metadata.preprocess.reduced_jpeg = false;
+        self
+    }
+
+    /// What decides the labels: the checksum, for a foreign model one over its facts, and what was changed in the contract.
     pub fn identity(&self) -> String {
-        match &self.facts {
-            Some(facts) => format!("{} with facts {facts}", self.checksum),
-            None => self.checksum.clone(),
+        let mut identity = self.checksum.clone();
+        if let Some(facts) = &self.facts {
+            identity = format!("{identity} with facts {facts}");
         }
+        if self.other_decoding {
+            identity += " with whole JPEGs";
+        }
+        identity
     }
 
     /// The whole file.

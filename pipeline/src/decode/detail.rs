@@ -1,0 +1,76 @@
+//! How much detail of a large picture the contract needs.
+
+use crate::preprocess::{Fit, Preprocess};
+use crate::resize;
+
+/// A reduced picture has at least this many times the pixels, along each side, of what it is scaled to: then the filter sees nearly what
+/// it sees of the whole picture. With 1, labels of 1 photo in 100 differ, with 2 of 1 in 400 (docs/benchmarks.md).
+const OVERSAMPLING: f64 = 2.0;
+/// The fractions for which libjpeg has transforms that cost less than that of a whole block.
+const CHEAP_EIGHTHS: [u8; 3] = [1, 2, 4];
+
+/// The smallest cheap number of eighths at which a picture of `height × width` pixels, turned upright, has the detail that the contract
+/// needs; `None` where only the whole picture has.
+pub(super) fn sufficient_eighths(height: u32, width: u32, preprocess: &Preprocess) -> Option<u8> {
+    let (needed_height, needed_width) = scaled_size(height, width, preprocess);
+    CHEAP_EIGHTHS.into_iter().find(|&eighths| {
+        covers(height, eighths, needed_height * OVERSAMPLING)
+            && covers(width, eighths, needed_width * OVERSAMPLING)
+    })
+}
+
+/// Height and width to which the whole picture is scaled, some of which [`Fit::Crop`] cuts off.
+fn scaled_size(height: u32, width: u32, preprocess: &Preprocess) -> (f64, f64) {
+    let (target_height, target_width) = (preprocess.height, preprocess.width);
+    let size = match preprocess.fit {
+        Fit::Stretch => (target_height, target_width),
+        Fit::Pad => resize::inside(
+            f64::from(height),
+            f64::from(width),
+            (target_height, target_width),
+        ),
+        Fit::Crop => {
+            let ratio = f64::max(
+                f64::from(target_height) / f64::from(height),
+                f64::from(target_width) / f64::from(width),
+            );
+            return (f64::from(height) * ratio, f64::from(width) * ratio);
+        }
+    };
+    (f64::from(size.0), f64::from(size.1))
+}
+
+fn covers(side: u32, eighths: u8, needed: f64) -> bool {
+    f64::from(side) * f64::from(eighths) / 8.0 >= needed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::preprocess::Colour;
+
+    #[test]
+    fn the_smallest_size_with_twice_the_pixels_is_taken() {
+        let stretch = Preprocess::stretch(28, 28, Colour::Grey);
+        let eighths = |height, width| sufficient_eighths(height, width, &stretch);
+        assert_eq!(eighths(3000, 2000), Some(1));
+        assert_eq!(eighths(533, 400), Some(2));
+        assert_eq!(eighths(448, 4000), Some(1));
+        assert_eq!(eighths(447, 4000), Some(2));
+        assert_eq!(eighths(112, 120), Some(4));
+        assert_eq!(eighths(111, 120), None);
+    }
+
+    #[test]
+    fn padding_needs_less_and_cropping_more_of_a_long_picture() {
+        let with = |fit| Preprocess {
+            fit,
+            ..Preprocess::stretch(50, 50, Colour::Rgb)
+        };
+        // Scaled to 13 × 50 and to 50 × 200.
+        assert_eq!(sufficient_eighths(208, 800, &with(Fit::Pad)), Some(1));
+        assert_eq!(sufficient_eighths(208, 800, &with(Fit::Stretch)), Some(4));
+        assert_eq!(sufficient_eighths(200, 800, &with(Fit::Crop)), Some(4));
+        assert_eq!(sufficient_eighths(198, 792, &with(Fit::Crop)), None);
+    }
+}
