@@ -2,12 +2,14 @@
 # Classifies the test images of pillow, libpng, exiv2, libheif, giflib and libjpeg-turbo — many of them made to hurt — and checks
 # that nothing escapes. Fetches Debian's source packages (Debian or Ubuntu, with network).
 #
-#   scripts/faults/corpora.sh target/release/catalog [FOLDER]
+#   scripts/faults/corpora.sh target/release/catalog [FOLDER [MODEL]]
 #
-# FOLDER keeps what was fetched. Without apt the check is skipped, and says so.
+# FOLDER keeps what was fetched. MODEL is one to take instead of that in the program, such as one for which large JPEGs are decoded at a
+# fraction of their size. Without apt the check is skipped, and says so.
 set -euo pipefail
 program=$(realpath "${1:?the program to test}")
 folder=${2:-$(mktemp -d)}
+model=(${3:+--model "$(realpath "$3")"})
 command -v apt-get >/dev/null || { echo "SKIPPED: apt-get is not there"; exit 0; }
 mkdir -p "$folder"/{lists/partial,cache/archives/partial,sources,corpus}
 cd "$folder"
@@ -29,7 +31,7 @@ if [ ! -e fetched ]; then
     touch fetched
 fi
 code=0
-timeout 600 "$program" classify corpus --out labels.csv --batch-size 1 --jobs 1 --overwrite --quiet || code=$?
+timeout 600 "$program" classify corpus "${model[@]}" --out labels.csv --batch-size 1 --jobs 1 --overwrite --quiet || code=$?
 python3 - "$code" <<'PY'
 import csv, json, os, sys
 files = sum(len(names) for _, _, names in os.walk("corpus"))
