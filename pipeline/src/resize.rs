@@ -83,19 +83,18 @@ pub fn fit(
         return Ok(());
     }
     let extent = Extent::whole(height, width);
-    fit_extent(pixels, height, width, extent, preprocess, out)
+    fit_extent(pixels, (height, width), extent, preprocess, out)
 }
 
 /// As [`fit`], of a part of the image.
 pub(crate) fn fit_extent(
     pixels: &[u8],
-    height: u32,
-    width: u32,
+    (height, width): (u32, u32),
     extent: Extent,
     preprocess: &Preprocess,
     out: &mut [u8],
 ) -> Result<()> {
-    let inner = scaled(pixels, height, width, extent, preprocess)?;
+    let inner = scaled(pixels, (height, width), extent, preprocess)?;
     if (inner.height, inner.width) != (preprocess.height, preprocess.width) {
         fill(out, preprocess.background, preprocess.colour);
     }
@@ -107,8 +106,7 @@ pub(crate) fn fit_extent(
 /// only with [`Fit::Pad`].
 pub(crate) fn scaled(
     pixels: &[u8],
-    height: u32,
-    width: u32,
+    (height, width): (u32, u32),
     extent: Extent,
     preprocess: &Preprocess,
 ) -> Result<Pixels> {

@@ -1,7 +1,10 @@
-//! How much detail of a large picture the contract needs.
+//! How much detail of a large picture the contract needs, and where the picture lies in what is decoded of it.
 
+use image::metadata::Orientation;
+
+use super::Pixels;
 use crate::preprocess::{Fit, Preprocess};
-use crate::resize;
+use crate::resize::{self, Extent};
 
 /// A reduced picture has at least this many times the pixels, along each side, of what it is scaled to: then the filter sees nearly what
 /// it sees of the whole picture. With 1, labels of 1 photo in 100 differ, with 2 of 1 in 400 (docs/benchmarks.md).
@@ -11,7 +14,10 @@ const CHEAP_EIGHTHS: [u8; 3] = [1, 2, 4];
 
 /// The smallest cheap number of eighths at which a picture of `height × width` pixels, turned upright, has the detail that the contract
 /// needs; `None` where only the whole picture has.
-pub(super) fn sufficient_eighths(height: u32, width: u32, preprocess: &Preprocess) -> Option<u8> {
+pub(super) fn sufficient_eighths(
+    (height, width): (u32, u32),
+    preprocess: &Preprocess,
+) -> Option<u8> {
     let (needed_height, needed_width) = scaled_size(height, width, preprocess);
     CHEAP_EIGHTHS.into_iter().find(|&eighths| {
         covers(height, eighths, needed_height * OVERSAMPLING)
@@ -41,7 +47,51 @@ fn scaled_size(height: u32, width: u32, preprocess: &Preprocess) -> (f64, f64) {
 }
 
 fn covers(side: u32, eighths: u8, needed: f64) -> bool {
-    f64::from(side) * f64::from(eighths) / 8.0 >= needed
+    reduced(side, eighths) >= needed
+}
+
+fn reduced(side: u32, eighths: u8) -> f64 {
+    f64::from(side) * f64::from(eighths) / 8.0
+}
+
+/// Height and width of a stored picture once it is turned.
+pub(super) fn upright(height: u32, width: u32, orientation: Orientation) -> (u32, u32) {
+    use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
+    match orientation {
+        Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH => (width, height),
+        _ => (height, width),
+    }
+}
+
+/// What of reduced pixels, turned upright, stands for the picture of `height × width`: where a side is no multiple of the blocks, the last
+/// row or column as stored stands for less than the others.
+pub(super) fn extent(
+    pixels: &Pixels,
+    (height, width): (u32, u32),
+    eighths: u8,
+    orientation: Orientation,
+) -> Extent {
+    use Orientation::{
+        FlipHorizontal, FlipVertical, NoTransforms, Rotate90, Rotate90FlipH, Rotate180, Rotate270,
+        Rotate270FlipH,
+    };
+    let (height, width) = (reduced(height, eighths), reduced(width, eighths));
+    let (is_bottom_first, is_right_first) = match orientation {
+        NoTransforms | Rotate90FlipH => (false, false),
+        FlipHorizontal | Rotate90 => (false, true),
+        FlipVertical | Rotate270 => (true, false),
+        Rotate180 | Rotate270FlipH => (true, true),
+    };
+    let start = |is_turned: bool, side: u32, content: f64| match is_turned {
+        true => f64::from(side) - content,
+        false => 0.0,
+    };
+    Extent {
+        top: start(is_bottom_first, pixels.height, height),
+        left: start(is_right_first, pixels.width, width),
+        height,
+        width,
+    }
 }
 
 #[cfg(test)]
@@ -52,7 +102,7 @@ mod tests {
     #[test]
     fn the_smallest_size_with_twice_the_pixels_is_taken() {
         let stretch = Preprocess::stretch(28, 28, Colour::Grey);
-        let eighths = |height, width| sufficient_eighths(height, width, &stretch);
+        let eighths = |height, width| sufficient_eighths((height, width), &stretch);
         assert_eq!(eighths(3000, 2000), Some(1));
         assert_eq!(eighths(533, 400), Some(2));
         assert_eq!(eighths(448, 4000), Some(1));
@@ -68,9 +118,9 @@ mod tests {
             ..Preprocess::stretch(50, 50, Colour::Rgb)
         };
         // Scaled to 13 × 50 and to 50 × 200.
-        assert_eq!(sufficient_eighths(208, 800, &with(Fit::Pad)), Some(1));
-        assert_eq!(sufficient_eighths(208, 800, &with(Fit::Stretch)), Some(4));
-        assert_eq!(sufficient_eighths(200, 800, &with(Fit::Crop)), Some(4));
-        assert_eq!(sufficient_eighths(198, 792, &with(Fit::Crop)), None);
+        assert_eq!(sufficient_eighths((208, 800), &with(Fit::Pad)), Some(1));
+        assert_eq!(sufficient_eighths((208, 800), &with(Fit::Stretch)), Some(4));
+        assert_eq!(sufficient_eighths((200, 800), &with(Fit::Crop)), Some(4));
+        assert_eq!(sufficient_eighths((198, 792), &with(Fit::Crop)), None);
     }
 }

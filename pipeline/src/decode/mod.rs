@@ -22,7 +22,7 @@ use image::codecs::{bmp, gif, png, tiff, webp};
 use image::metadata::Orientation::NoTransforms;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageResult};
 
-use crate::preprocess::{Colour, Orientation, Preprocess};
+use crate::preprocess::{Orientation, Preprocess};
 use crate::resize;
 pub use budget::{Held, MemoryBudget};
 pub use guard::install_quiet_panic_hook;
@@ -30,7 +30,7 @@ pub(crate) use pixels::Pixels;
 pub use pixels::luma;
 pub use read::Stamp;
 pub(crate) use read::{Refusal, is_out_of_files, open_fault, read};
-use reduced::{Colours, ReducedJpeg};
+use reduced::ReducedJpeg;
 pub use sniff::{Format, Sniffed, sniff};
 pub use status::{Fault, Status};
 
@@ -208,39 +208,20 @@ fn decode_reduced(
         Orientation::Apply => jpeg.orientation(),
         Orientation::Ignore => NoTransforms,
     };
-    let (upright_height, upright_width) = match is_transposed(orientation) {
-        true => (width, height),
-        false => (height, width),
-    };
-    let eighths = detail::sufficient_eighths(upright_height, upright_width, preprocess);
-    let Some(eighths) = eighths else {
+    let upright = detail::upright(height, width, orientation);
+    let Some(eighths) = detail::sufficient_eighths(upright, preprocess) else {
         return Ok(None);
     };
     let _held = read::take(memory, jpeg.cost(eighths, jpeg::is_progressive(bytes)))?;
-    let wanted = match preprocess.colour {
-        Colour::Grey => Colours::Grey,
-        Colour::Rgb => Colours::Own,
-    };
-    let Some(mut image) = jpeg.decode(eighths, wanted) else {
+    let Some(mut image) = jpeg.decode(eighths, preprocess.colour) else {
         return Ok(None);
     };
     image.apply_orientation(orientation);
-    let upright = (upright_height, upright_width);
-    let extent = reduced_extent(&image, upright, eighths, orientation);
-    let Pixels {
-        bytes,
-        height: reduced_height,
-        width: reduced_width,
-    } = pixels::convert(image, preprocess.colour, preprocess.background);
-    let fitted = resize::fit_extent(
-        &bytes,
-        reduced_height,
-        reduced_width,
-        extent,
-        preprocess,
-        out,
-    );
-    fitted.map_err(|error| Fault::new(Status::Corrupt, error.to_string()))?;
+    let reduced = pixels::convert(image, preprocess.colour, preprocess.background);
+    let extent = detail::extent(&reduced, upright, eighths, orientation);
+    let size = (reduced.height, reduced.width);
+    resize::fit_extent(&reduced.bytes, size, extent, preprocess, out)
+        .map_err(|error| Fault::new(Status::Corrupt, error.to_string()))?;
     Ok(Some(Decoded {
         format: Format::Jpeg,
         width,
@@ -248,45 +229,6 @@ fn decode_reduced(
         status: Status::Ok,
         note: None,
     }))
-}
-
-/// What of a reduced picture, turned upright, stands for the picture: where a side is no multiple of the blocks, the last row or column as
-/// stored stands for less than the others.
-fn reduced_extent(
-    image: &DynamicImage,
-    (height, width): (u32, u32),
-    eighths: u8,
-    orientation: image::metadata::Orientation,
-) -> resize::Extent {
-    use image::metadata::Orientation::{
-        FlipHorizontal, FlipVertical, Rotate90, Rotate90FlipH, Rotate180, Rotate270, Rotate270FlipH,
-    };
-    let scaled = |side: u32| f64::from(side) * f64::from(eighths) / 8.0;
-    let (height, width) = (scaled(height), scaled(width));
-    let (is_bottom_first, is_right_first) = match orientation {
-        NoTransforms | Rotate90FlipH => (false, false),
-        FlipHorizontal | Rotate90 => (false, true),
-        FlipVertical | Rotate270 => (true, false),
-        Rotate180 | Rotate270FlipH => (true, true),
-    };
-    let start = |is_turned: bool, side: u32, content: f64| match is_turned {
-        true => f64::from(side) - content,
-        false => 0.0,
-    };
-    resize::Extent {
-        top: start(is_bottom_first, image.height(), height),
-        left: start(is_right_first, image.width(), width),
-        height,
-        width,
-    }
-}
-
-fn is_transposed(orientation: image::metadata::Orientation) -> bool {
-    use image::metadata::Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
-    matches!(
-        orientation,
-        Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH
-    )
 }
 
 /// What can still be seen of a damaged JPEG is worth a label; what is wrong with it is told.

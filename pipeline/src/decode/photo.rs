@@ -53,9 +53,9 @@ pub(super) fn fit(
     });
     let object = cut(&whole, colour, kept, preprocess.colour);
     drop(whole);
-    let (height, width) = (object.height, object.width);
-    let extent = Extent::whole(height, width);
-    let mut inner = resize::scaled(&object.bytes, height, width, extent, preprocess)?;
+    let size = (object.height, object.width);
+    let extent = Extent::whole(size.0, size.1);
+    let mut inner = resize::scaled(&object.bytes, size, extent, preprocess)?;
     if steps.sharpen {
         inner.bytes = sharpened(&inner, preprocess.colour.channels());
     }

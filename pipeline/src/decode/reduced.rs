@@ -13,6 +13,7 @@ use mozjpeg::{ColorSpace, ColorSpaceExt as _, Decompress, Marker};
 use mozjpeg_sys::{jpeg_common_struct, jpeg_error_mgr, jpeg_std_error};
 
 use super::guard::guarded;
+use crate::preprocess::Colour;
 
 /// What stands in an APP1 segment before the EXIF block.
 const EXIF_HEADER: &[u8] = b"Exif\0\0";
@@ -103,9 +104,9 @@ impl<'a> ReducedJpeg<'a> {
     }
 
     /// The picture at `eighths` / 8 of its size, sides rounded up; in grey where that is all there is or all that is `wanted`.
-    pub(super) fn decode(self, eighths: u8, wanted: Colours) -> Option<DynamicImage> {
+    pub(super) fn decode(self, eighths: u8, wanted: Colour) -> Option<DynamicImage> {
         let Self { mut decoder } = self;
-        let is_grey = wanted == Colours::Grey || decoder.color_space() == ColorSpace::JCS_GRAYSCALE;
+        let is_grey = wanted == Colour::Grey || decoder.color_space() == ColorSpace::JCS_GRAYSCALE;
         decoder.scale(eighths);
         let decode = || {
             let mut started = match is_grey {
@@ -123,15 +124,6 @@ impl<'a> ReducedJpeg<'a> {
         };
         guarded(decode).ok().flatten()
     }
-}
-
-/// Which colours of a picture are wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Colours {
-    /// Brightness alone.
-    Grey,
-    /// Those that it has.
-    Own,
 }
 
 /// Handlers under which everything that libjpeg has to complain about ends the decoding, warnings included: left to itself it fills
@@ -185,7 +177,7 @@ mod tests {
         bytes
     }
 
-    fn reduced(bytes: &[u8], eighths: u8, wanted: Colours) -> Option<DynamicImage> {
+    fn reduced(bytes: &[u8], eighths: u8, wanted: Colour) -> Option<DynamicImage> {
         ReducedJpeg::open(bytes)?.decode(eighths, wanted)
     }
 
@@ -193,7 +185,7 @@ mod tests {
     fn each_pixel_is_the_mean_of_the_block_it_stands_for() {
         let (photo, bytes) = (photo(), jpeg(&photo(), None));
         for (eighths, width, height) in [(1, 12, 8), (2, 23, 16), (4, 45, 31)] {
-            let small = reduced(&bytes, eighths, Colours::Own).unwrap().into_rgb8();
+            let small = reduced(&bytes, eighths, Colour::Rgb).unwrap().into_rgb8();
             assert_eq!(small.dimensions(), (width, height));
             let side = 8 / u32::from(eighths);
             // Those at the edges stand for pixels beyond it, too.
@@ -218,25 +210,25 @@ mod tests {
     #[test]
     fn grey_is_the_brightness_and_needs_no_colours() {
         let bytes = jpeg(&photo(), None);
-        let colour = reduced(&bytes, 2, Colours::Own).unwrap().into_rgb8();
-        let grey = reduced(&bytes, 2, Colours::Grey).unwrap();
+        let colour = reduced(&bytes, 2, Colour::Rgb).unwrap().into_rgb8();
+        let grey = reduced(&bytes, 2, Colour::Grey).unwrap();
         assert!(matches!(grey, DynamicImage::ImageLuma8(_)));
         for (colour, grey) in colour.pixels().zip(grey.as_luma8().unwrap().pixels()) {
             assert!(crate::decode::luma(colour.0).abs_diff(grey.0[0]) <= 2);
         }
         let grey = GrayImage::from_pixel(40, 40, Luma([90])).into();
-        let own = reduced(&jpeg(&grey, None), 1, Colours::Own).unwrap();
+        let own = reduced(&jpeg(&grey, None), 1, Colour::Rgb).unwrap();
         assert_eq!(own, GrayImage::from_pixel(5, 5, Luma([90])).into());
     }
 
     #[test]
     fn only_flawless_files_come_out() {
         let bytes = jpeg(&photo(), None);
-        let whole = reduced(&bytes, 1, Colours::Own);
+        let whole = reduced(&bytes, 1, Colour::Rgb);
         assert!(whole.is_some());
         for kept in [0, 2, 30, bytes.len() / 2, bytes.len() - 2] {
             assert_eq!(
-                reduced(&bytes[..kept], 1, Colours::Own),
+                reduced(&bytes[..kept], 1, Colour::Rgb),
                 None,
                 "{kept} bytes"
             );
@@ -244,8 +236,8 @@ mod tests {
         // Leftovers between two segments do not hurt the picture, but the strict decoder has a word on them.
         let mut leftovers = bytes.clone();
         leftovers.splice(20..20, [7; 9]);
-        assert_eq!(reduced(&leftovers, 1, Colours::Own), None);
-        assert_eq!(reduced(b"no picture at all", 1, Colours::Own), None);
+        assert_eq!(reduced(&leftovers, 1, Colour::Rgb), None);
+        assert_eq!(reduced(b"no picture at all", 1, Colour::Rgb), None);
     }
 
     #[test]

@@ -325,6 +325,17 @@ fn limits_hold_before_memory_is_taken() {
     assert_eq!(fault(&jpeg).status, Status::TooLarge);
 }
 
+/// The bytes with so many of them changed.
+fn damaged(bytes: &[u8], count: usize, seed: &mut u32) -> Vec<u8> {
+    let mut damaged = bytes.to_vec();
+    for _ in 0..count {
+        *seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let place = *seed as usize / 256 % damaged.len();
+        damaged[place] = (*seed >> 13) as u8;
+    }
+    damaged
+}
+
 #[test]
 fn damage_anywhere_never_escapes() {
     install_quiet_panic_hook();
@@ -345,12 +356,7 @@ fn damage_anywhere_never_escapes() {
     ] {
         let bytes = encoded(quarters(), format);
         for _ in 0..300 {
-            let mut damaged = bytes.clone();
-            for _ in 0..4 {
-                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                let place = seed as usize / 256 % damaged.len();
-                damaged[place] = (seed >> 13) as u8;
-            }
+            let damaged = damaged(&bytes, 4, &mut seed);
             if let Err(fault) = decode_bytes(&damaged, &preprocess, &limits, &mut [0; 16]) {
                 assert!(!fault.message.is_empty());
             }
@@ -398,6 +404,14 @@ fn files_are_read_whole_and_what_is_no_file_is_never_opened() {
     );
 }
 
+/// The same contract with JPEGs decoded whole.
+fn whole(reduced: &Preprocess) -> Preprocess {
+    Preprocess {
+        reduced_jpeg: false,
+        ..reduced.clone()
+    }
+}
+
 /// A photo of 480 × 360 pixels: an object with some texture on a white ground, to the left of the middle.
 fn photo() -> RgbImage {
     RgbImage::from_fn(480, 360, |x, y| {
@@ -425,10 +439,7 @@ fn a_jpeg_decoded_at_a_fraction_of_its_size_looks_like_the_whole_one() {
     });
     let grey = Preprocess::stretch(30, 24, Colour::Grey);
     for reduced in contracts.into_iter().chain([grey]) {
-        let whole = Preprocess {
-            reduced_jpeg: false,
-            ..reduced.clone()
-        };
+        let whole = whole(&reduced);
         for orientation in 1..=8 {
             let jpeg = jpeg_with_orientation(orientation);
             let (said, small) = decoded(&jpeg, &reduced);
@@ -461,10 +472,7 @@ fn the_content_stays_in_its_place_where_blocks_go_beyond_the_edge() {
                 fit,
                 ..Preprocess::stretch(16, 16, Colour::Rgb)
             };
-            let whole = Preprocess {
-                reduced_jpeg: false,
-                ..reduced.clone()
-            };
+            let whole = whole(&reduced);
             let ((_, small), (_, large)) = (decoded(&jpeg, &reduced), decoded(&jpeg, &whole));
             let largest = small.iter().zip(&large).map(|(a, b)| a.abs_diff(*b)).max();
             assert!(largest <= Some(3), "{fit:?}, {orientation}: {largest:?}");
@@ -476,20 +484,12 @@ fn the_content_stays_in_its_place_where_blocks_go_beyond_the_edge() {
 fn what_is_said_of_a_damaged_jpeg_does_not_depend_on_the_size_it_is_decoded_at() {
     install_quiet_panic_hook();
     let reduced = Preprocess::stretch(24, 30, Colour::Rgb);
-    let whole = Preprocess {
-        reduced_jpeg: false,
-        ..reduced.clone()
-    };
+    let whole = whole(&reduced);
     let jpeg = jpeg_with_orientation(1);
     let mut seed = 7u32;
     let mut flaws = 0;
     for _ in 0..400 {
-        let mut damaged = jpeg.clone();
-        for _ in 0..8 {
-            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let place = seed as usize / 256 % damaged.len();
-            damaged[place] = (seed >> 13) as u8;
-        }
+        let damaged = damaged(&jpeg, 8, &mut seed);
         let said = |preprocess: &Preprocess| {
             let mut out = vec![0; preprocess.bytes_per_image()];
             decode_bytes(&damaged, preprocess, &Limits::default(), &mut out)
