@@ -10,6 +10,7 @@ mod merge;
 mod model;
 mod runtime;
 mod signals;
+mod table;
 mod train;
 mod tune;
 

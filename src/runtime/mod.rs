@@ -4,7 +4,9 @@
 //! through the environment it returns. Sessions, providers and training are none of this module's business.
 
 pub mod install;
+pub mod package;
 pub mod pip;
+pub(crate) mod staging;
 pub mod wheel;
 
 mod digest;
@@ -285,7 +287,7 @@ fn advice(origin: Origin) -> &'static str {
 fn without_network(wheel: &Wheel) -> String {
     format!(
         "run `catalog runtime install` without --offline, or run `{}` elsewhere and here `catalog runtime install --wheel FILE`, or set ORT_DYLIB_PATH to a library",
-        pip::download_command(wheel)
+        wheel.package().download_command()
     )
 }
 

