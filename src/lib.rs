@@ -3,6 +3,7 @@
 
 pub mod artifacts;
 pub mod autodiff;
+pub mod backbone;
 pub mod cli;
 pub mod dataset;
 pub mod default_model;
