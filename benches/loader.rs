@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use catalog::dataset::Split;
 use catalog::training::augment::{AugmentSettings, Erasing, ImageShape, augment, image_rng};
+use catalog::training::examples::LabelledImages;
 use catalog::training::loader::{Loader, LoaderOptions, write_targets};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rand::{Rng, RngExt, SeedableRng};
@@ -98,14 +99,16 @@ fn epoch(criterion: &mut Criterion) {
         ..LoaderOptions::default()
     };
     #[expect(clippy::expect_used, reason = "a benchmark of options that are right")]
-    let loader = Loader::new(&split, SHAPE, CLASSES as usize, options).expect("options");
+    let images = LabelledImages::new(&split, SHAPE, AugmentSettings::default()).expect("options");
+    #[expect(clippy::expect_used, reason = "a benchmark of options that are right")]
+    let loader = Loader::new(images, CLASSES as usize, options).expect("options");
     let mut group = criterion.benchmark_group("loader");
     group.throughput(Throughput::Elements((BATCH * BATCHES) as u64));
     group.measurement_time(Duration::from_secs(5));
     group.bench_function(format!("epoch of {BATCHES} batches"), |bencher| {
         bencher.iter(|| {
             loader.epoch(1, &loader.draws(1), 0, |batches| {
-                while let Some(batch) = batches.next_batch() {
+                while let Ok(Some(batch)) = batches.next_batch() {
                     black_box(batch);
                 }
             });

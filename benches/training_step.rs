@@ -114,7 +114,7 @@ fn measure(arguments: &Arguments, name: &str) -> Result<Value> {
         &environment,
         &artifacts,
         optimizer.optimizer.clone(),
-        [task.height, task.width, task.channels],
+        &[task.height, task.width, task.channels],
         task.classes,
         Compute {
             threads: arguments.threads,

@@ -15,16 +15,17 @@ pub fn initial_values(graph: &Graph, seed: u64) -> Vec<Vec<f32>> {
             let mut random = ChaCha8Rng::seed_from_u64(seed);
             random.set_stream(index as u64);
             let count = value.ty.shape.fixed_len().unwrap_or(0);
-            match parameter.initializer {
-                Initializer::Constant(constant) => vec![constant; count],
+            match &parameter.initializer {
+                Initializer::Constant(constant) => vec![*constant; count],
+                Initializer::Given(values) => values.to_vec(),
                 Initializer::HeNormal { fan_in } => {
-                    let deviation = (2.0 / fan_in as f32).sqrt();
+                    let deviation = (2.0 / *fan_in as f32).sqrt();
                     (0..count)
                         .map(|_| deviation * standard_normal(&mut random))
                         .collect()
                 }
                 Initializer::LecunUniform { fan_in } => {
-                    let bound = (1.0 / fan_in as f32).sqrt();
+                    let bound = (1.0 / *fan_in as f32).sqrt();
                     (0..count)
                         .map(|_| random.random_range(-bound..bound))
                         .collect()

@@ -6,7 +6,9 @@ use pipeline::onnx::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::graph::{Axes, ElementType, Graph, Initializer, Op, Role, Shape, TensorType, ValueId};
+use crate::graph::{
+    Axes, ElementType, Graph, Initializer, Op, Origin, Role, Shape, TensorType, ValueId,
+};
 use crate::lowering;
 
 use super::TrainingGraph;
@@ -99,11 +101,12 @@ pub(super) fn add_updates(
         };
         for (&parameter, gradient) in training.trained.iter().zip(gradients) {
             let name = graph.value(parameter).name.clone();
-            let decay = match &graph.value(parameter).origin {
-                crate::graph::Origin::Parameter(info) if info.role == Role::Weight => {
-                    options.weight_decay
+            let (decay, rate) = match &graph.value(parameter).origin {
+                Origin::Parameter(info) if info.role == Role::Weight => {
+                    (options.weight_decay, info.rate)
                 }
-                _ => 0.0,
+                Origin::Parameter(info) => (0.0, info.rate),
+                Origin::Input | Origin::Constant(_) | Origin::Node => (0.0, 1.0),
             };
             let update = graph.scoped(&name, |graph| match &options.optimizer {
                 Optimizer::AdamW {
@@ -130,6 +133,10 @@ pub(super) fn add_updates(
                     nesterov(graph, op, [parameter, gradient], &mut all)
                 }
             })?;
+            let update = match rate == 1.0 {
+                true => update,
+                false => graph.scale(update, rate)?,
+            };
             all.updates.push(update);
         }
         Ok(all)

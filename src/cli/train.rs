@@ -143,6 +143,7 @@ fn train_into_folder(
     let trained = train(
         &dataset,
         options,
+        None,
         &runtime.environment,
         Some(&checkpoints),
         stop.flag(),

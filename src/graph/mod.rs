@@ -10,6 +10,8 @@ mod shape;
 mod tensor;
 mod text;
 
+use std::sync::Arc;
+
 pub use build::Axes;
 pub use op::{BatchNorm, Conv2d, Op, Pool2d};
 pub use shape::{Dim, ElementType, Shape, ShapeError, TensorType};
@@ -46,6 +48,8 @@ pub struct Parameter {
     pub role: Role,
     /// What it starts as.
     pub initializer: Initializer,
+    /// What its learning rate is multiplied with.
+    pub rate: f32,
 }
 
 /// What a parameter is for.
@@ -83,6 +87,8 @@ pub enum Initializer {
         /// Number of inputs that one output sums over.
         fan_in: usize,
     },
+    /// These values, of which there must be as many as the shape has elements.
+    Given(Arc<[f32]>),
 }
 
 /// A named, typed value.
@@ -213,7 +219,22 @@ impl Graph {
     ) -> ValueId {
         let name = self.unique_name(name);
         let ty = TensorType::new(ElementType::F32, Shape::fixed(shape));
-        self.push_value(name, ty, Origin::Parameter(Parameter { role, initializer }))
+        let parameter = Parameter {
+            role,
+            initializer,
+            rate: 1.0,
+        };
+        self.push_value(name, ty, Origin::Parameter(parameter))
+    }
+
+    /// All parameters with their names, to change what they start as and how fast they learn.
+    pub fn parameters_mut(&mut self) -> impl Iterator<Item = (&str, &mut Parameter)> {
+        self.values
+            .iter_mut()
+            .filter_map(|value| match &mut value.origin {
+                Origin::Parameter(parameter) => Some((value.name.as_str(), parameter)),
+                Origin::Input | Origin::Constant(_) | Origin::Node => None,
+            })
     }
 
     /// Adds a constant.

@@ -142,6 +142,7 @@ impl fmt::Display for Initializer {
             Self::Constant(value) => write!(formatter, "{value:?}"),
             Self::HeNormal { fan_in } => write!(formatter, "he_normal(fan_in={fan_in})"),
             Self::LecunUniform { fan_in } => write!(formatter, "lecun_uniform(fan_in={fan_in})"),
+            Self::Given(values) => write!(formatter, "given({} values)", values.len()),
         }
     }
 }

@@ -3,6 +3,8 @@
 //! A network takes images as the model file does, `uint8 [N, H, W, C]`, and ends in logits `[N, K]`; normalisation is part of
 //! it. Loss, gradients and optimizer are added by [`crate::artifacts`].
 
+mod cut;
+mod efficientnet;
 mod layers;
 mod resnet;
 mod seed;
@@ -12,6 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::graph::{Axes, Dim, ElementType, Graph, Shape, ShapeError, Tensor, TensorType, ValueId};
 
+pub use cut::{Cut, Trunk, build_cut};
+pub use efficientnet::{EfficientnetOptions, Variant};
 pub use resnet::ResnetOptions;
 pub use seed::SeedOptions;
 pub use vgg::VggOptions;
@@ -26,6 +30,8 @@ pub enum Architecture {
     Resnet(ResnetOptions),
     /// Stages of 3×3 convolutions with max pooling between them.
     Vgg(VggOptions),
+    /// EfficientNet-Lite, which pretrained weights exist for.
+    EfficientnetLite(EfficientnetOptions),
 }
 
 impl Default for Architecture {
@@ -122,6 +128,9 @@ fn logits(
         Architecture::Seed(options) => seed::build(graph, normalised, task, options),
         Architecture::Resnet(options) => resnet::build(graph, normalised, task, options),
         Architecture::Vgg(options) => vgg::build(graph, normalised, task, options),
+        Architecture::EfficientnetLite(options) => {
+            efficientnet::build(graph, normalised, task, options)
+        }
     }
 }
 

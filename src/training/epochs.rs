@@ -7,11 +7,9 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::dataset::Split;
-
-use super::augment::ImageShape;
 use super::checkpoint::{Checkpoint, CheckpointFile, RunIdentity, RunState};
 use super::events::{EpochSummary, Event};
+use super::examples::Examples;
 use super::loader::{Draw, Loader};
 use super::options::TrainOptions;
 use super::pruning::ImageLosses;
@@ -21,13 +19,12 @@ use super::validation::evaluate;
 use super::watch;
 
 /// A run under way.
-pub(super) struct Epochs<'a> {
+pub(super) struct Epochs<'a, E> {
     pub(super) session: TrainingSession,
-    pub(super) loader: &'a Loader<'a>,
-    pub(super) validation: &'a Split,
-    /// Training images on which the network is judged, too.
-    pub(super) sample: Split,
-    pub(super) shape: ImageShape,
+    pub(super) loader: &'a Loader<E>,
+    pub(super) validation: &'a E,
+    /// Places of training examples on which the network is judged, too.
+    pub(super) sample: Vec<usize>,
     pub(super) options: &'a TrainOptions,
     pub(super) identity: RunIdentity,
     pub(super) checkpoints: Option<&'a CheckpointFile>,
@@ -40,7 +37,7 @@ pub(super) struct Epochs<'a> {
     pub(super) losses: Option<ImageLosses>,
 }
 
-impl Epochs<'_> {
+impl<E: Examples> Epochs<'_, E> {
     /// Trains and validates epoch after epoch, keeping the best parameters, until the end, a stop or a divergence.
     pub(super) fn run(
         &mut self,
@@ -69,7 +66,8 @@ impl Epochs<'_> {
                 return Ok(ending);
             }
             self.save()?;
-            if let Some(warning) = watch::parting(&self.state.history, self.validation.labels.len())
+            if let Some(warning) =
+                watch::parting(&self.state.history, self.validation.labels().len())
             {
                 emit(&Event::Warning(warning));
             }
@@ -105,14 +103,14 @@ impl Epochs<'_> {
         let mean_weight = counted / draws.len().max(1) as f32;
         let mut clock = Instant::now();
         loader.epoch(epoch as u64, &draws, self.state.step, |batches| {
-            while let Some(batch) = batches.next_batch() {
+            while let Some(batch) = batches.next_batch()? {
                 let state = &mut self.state;
                 state.learning_rate = state
                     .plan
                     .learning_rate(&self.options.schedule, state.steps_done);
                 let Step { loss, logits } =
                     self.session
-                        .step(&batch.images, &batch.targets, state.learning_rate)?;
+                        .step(&batch.inputs, &batch.targets, state.learning_rate)?;
                 if let Some(losses) = &mut self.losses {
                     losses.learn(&batch.draws, &batch.labels, &logits);
                 }
@@ -185,10 +183,12 @@ impl Epochs<'_> {
     /// Validates, and notes what the epoch came to; whether all logits were numbers.
     fn end_epoch(&mut self, epoch: usize, emit: &mut dyn FnMut(&Event)) -> Result<bool> {
         let clock = Instant::now();
-        let Some((loss, accuracy)) = evaluate(&self.session, self.validation, self.shape)? else {
+        let all: Vec<usize> = (0..self.validation.labels().len()).collect();
+        let Some((loss, accuracy)) = evaluate(&self.session, self.validation, &all)? else {
             return Ok(false);
         };
-        let Some((_, train_accuracy)) = evaluate(&self.session, &self.sample, self.shape)? else {
+        let learnt_from = self.loader.examples();
+        let Some((_, train_accuracy)) = evaluate(&self.session, learnt_from, &self.sample)? else {
             return Ok(false);
         };
         let seconds = clock.elapsed().as_secs_f64();

@@ -3,9 +3,16 @@
 use serde::{Deserialize, Serialize};
 
 /// Something that happened in a training run, in the order
-/// `RunStarted Resumed? (EpochStarted StepDone… EpochDone)… RunDone`, with the others anywhere between.
+/// `FeaturesDone… RunStarted Resumed? (EpochStarted StepDone… EpochDone)… RunDone`, with the others anywhere between.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
+    /// Features of images have been computed that a part of the network learns from.
+    FeaturesDone {
+        /// Images and random variants whose features are there.
+        done: usize,
+        /// Images and random variants in all.
+        total: usize,
+    },
     /// The first epoch is about to start.
     RunStarted(RunStart),
     /// An epoch starts.

@@ -185,7 +185,7 @@ pub fn export(
             skipped_files: dataset.skipped.len(),
         },
         options: options.clone(),
-        trained_scalars: trained.network.graph.trained_scalars(),
+        trained_scalars: trained.trained_scalars,
         flops_per_image: trained.network.graph.flops_per_image(),
         run: trained.summary.into(),
         epochs: trained

@@ -2,32 +2,31 @@
 //!
 //! The only place around training that starts a thread: one, scoped to the epoch, which fills batches, large ones with rayon, and
 //! hands them over a bounded channel. The same seed and epoch give the same batches whatever the number of threads. Validation
-//! needs none of this and takes its batches from the [`Split`] as they lie.
+//! needs none of this and takes its examples as they are.
 
 pub(super) mod order;
 
+use std::mem::size_of;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use anyhow::{Result, ensure};
 use rayon::iter::{IndexedParallelIterator, IntoParallelRefIterator, ParallelIterator};
 use rayon::slice::ParallelSliceMut;
 
-use super::augment::{AugmentSettings, ImageShape, MixSettings, augment, image_rng, mix, mix_rng};
+use super::augment::{MixSettings, image_rng, mix_rng};
 use super::balance::Sampling;
-use crate::dataset::Split;
+use super::examples::Examples;
 
 /// Batches of fewer bytes are made by the loader's own thread: waking others, whose cores the training step wants, takes longer.
 const PARALLEL_FROM: usize = 1 << 20;
 
-/// What a [`Loader`] makes of a split.
+/// What a [`Loader`] makes of its examples.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoaderOptions {
     /// Images per batch.
     pub batch_size: usize,
     /// Seed of the order and of the augmentation.
     pub seed: u64,
-    /// What may happen to an image.
-    pub augment: AugmentSettings,
     /// How pairs of images are mixed.
     pub mixing: MixSettings,
     /// Label smoothing ε: targets are `(1 − ε) · one-hot + ε / K`; from 0 to below 1.
@@ -47,7 +46,6 @@ impl Default for LoaderOptions {
         Self {
             batch_size: 128,
             seed: 0,
-            augment: AugmentSettings::default(),
             mixing: MixSettings::default(),
             label_smoothing: 0.0,
             class_weights: None,
@@ -69,9 +67,9 @@ pub struct Draw {
 
 /// One batch of training images.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Batch {
-    /// Pixels, `[N, H, W, C]`.
-    pub images: Vec<u8>,
+pub struct Batch<T> {
+    /// The examples, `[N, …]`: of images the pixels, `[N, H, W, C]`.
+    pub inputs: Vec<T>,
     /// Soft targets, `[N, K]`, before images are mixed: the smoothed one-hot row of each image times its class weight over the mean class weight of
     /// the batch, times the weight of its draw. So the mean over the batch of `−Σₖ targetₖ · log pₖ` is the mean cross-entropy weighted by class; without weights each
     /// row sums to 1, with weights only their mean is 1, and the gradient of the logits is `p · Σₖ targetₖ − target`.
@@ -82,7 +80,7 @@ pub struct Batch {
     pub draws: Vec<Draw>,
 }
 
-impl Batch {
+impl<T> Batch<T> {
     /// Number of images, `N`.
     pub fn len(&self) -> usize {
         self.labels.len()
@@ -96,45 +94,29 @@ impl Batch {
 
 /// Makes the batches of every epoch of a run.
 #[derive(Debug)]
-pub struct Loader<'a> {
-    split: &'a Split,
-    shape: ImageShape,
+pub struct Loader<E> {
+    examples: E,
     classes: usize,
     options: LoaderOptions,
 }
 
-impl<'a> Loader<'a> {
-    /// A loader of the images of `split`, all of one `shape`, with labels below `classes`.
+impl<E: Examples> Loader<E> {
+    /// A loader of examples with labels below `classes`.
     ///
     /// # Errors
-    /// When the split is empty or its parts do not fit together, a label is out of range, or an option is.
-    pub fn new(
-        split: &'a Split,
-        shape: ImageShape,
-        classes: usize,
-        options: LoaderOptions,
-    ) -> Result<Self> {
+    /// When there are none, a label is out of range, or an option is.
+    pub fn new(examples: E, classes: usize, options: LoaderOptions) -> Result<Self> {
+        let labels = examples.labels();
         ensure!(
-            !split.is_empty() && !shape.is_empty(),
+            !labels.is_empty() && examples.width() > 0,
             "there are no images to train on"
         );
-        let expected = split.len() * shape.len();
-        ensure!(
-            split.pixels.len() == expected,
-            "{} images of {}×{}×{} have {expected} bytes, found {}",
-            split.len(),
-            shape.height,
-            shape.width,
-            shape.channels,
-            split.pixels.len()
-        );
-        if let Some((index, label)) = split
-            .labels
+        if let Some((index, label)) = labels
             .iter()
             .enumerate()
             .find(|(_, label)| **label as usize >= classes)
         {
-            let source = split.sources.get(index).map_or("", String::as_str);
+            let source = examples.source(index);
             anyhow::bail!(
                 "image {index} ({source}) has label {label}, expected a number below {classes}"
             );
@@ -169,11 +151,13 @@ impl<'a> Loader<'a> {
                 "every class weight is 0: nothing would be learnt"
             );
         }
-        options.augment.validate()?;
         options.mixing.validate()?;
+        ensure!(
+            examples.can_be_mixed() || !options.mixing.is_on(),
+            "features that were computed before cannot be mixed; leave out mixup and CutMix"
+        );
         Ok(Self {
-            split,
-            shape,
+            examples,
             classes,
             options,
         })
@@ -193,8 +177,17 @@ impl<'a> Loader<'a> {
             .min(self.batches_per_epoch() * self.options.batch_size)
     }
 
+    /// What the batches are made of.
+    pub fn examples(&self) -> &E {
+        &self.examples
+    }
+
+    fn count(&self) -> usize {
+        self.examples.labels().len()
+    }
+
     fn available(&self) -> usize {
-        let images = self.split.len();
+        let images = self.count();
         self.options
             .epoch_images
             .map_or(images, |wanted| wanted.clamp(1, images))
@@ -212,12 +205,12 @@ impl<'a> Loader<'a> {
         epoch: u64,
         draws: &[Draw],
         done: usize,
-        consume: impl FnOnce(&mut Batches) -> R,
+        consume: impl FnOnce(&mut Batches<E::Element>) -> R,
     ) -> R {
         let end = self.images_per_epoch().min(draws.len());
         let behind = (done * self.options.batch_size).min(end);
         let draws = &draws[behind..end];
-        // Capacity in batches of `batch_size · bytes per image` each: `prefetch` wait, one is being made, one is in use.
+        // Capacity in batches of `batch_size · bytes per example` each: `prefetch` wait, one is being made, one is in use.
         let prefetch = self.options.prefetch;
         let (full_sender, full) = sync_channel(prefetch);
         let (empty, empty_receiver) = sync_channel(prefetch + 2);
@@ -241,9 +234,9 @@ impl<'a> Loader<'a> {
     pub fn draws(&self, epoch: u64) -> Vec<Draw> {
         let (seed, count) = (self.options.seed, self.images_per_epoch());
         let order = match self.options.sampling {
-            Sampling::Natural => order::natural(self.split.len(), count, seed, epoch),
+            Sampling::Natural => order::natural(self.count(), count, seed, epoch),
             Sampling::Balanced => {
-                order::balanced(&self.split.labels, self.classes, count, seed, epoch)
+                order::balanced(self.examples.labels(), self.classes, count, seed, epoch)
             }
         };
         let draw = |number| Draw {
@@ -253,44 +246,53 @@ impl<'a> Loader<'a> {
         order.into_iter().map(draw).collect()
     }
 
-    /// Fills empty batches and sends them on until the epoch is over or nobody listens any more.
-    fn produce(&self, epoch: u64, draws: &[Draw], empty: Receiver<Batch>, full: SyncSender<Batch>) {
+    /// Fills empty batches and sends them on until the epoch is over, an example cannot be read, or nobody listens any more.
+    fn produce(
+        &self,
+        epoch: u64,
+        draws: &[Draw],
+        empty: Receiver<Batch<E::Element>>,
+        full: SyncSender<Result<Batch<E::Element>>>,
+    ) {
         for draws in draws.chunks(self.options.batch_size) {
             let Ok(mut batch) = empty.recv() else { return };
-            self.fill(epoch, draws, &mut batch);
-            if full.send(batch).is_err() {
+            let filled = self.fill(epoch, draws, &mut batch).map(|()| batch);
+            let is_over = filled.is_err();
+            if full.send(filled).is_err() || is_over {
                 return;
             }
         }
     }
 
-    fn fill(&self, epoch: u64, draws: &[Draw], batch: &mut Batch) {
-        let bytes = self.shape.len();
+    fn fill(&self, epoch: u64, draws: &[Draw], batch: &mut Batch<E::Element>) -> Result<()> {
+        let width = self.examples.width();
         let Batch {
-            images,
+            inputs,
             targets,
             labels,
             draws: drawn,
         } = batch;
         drawn.clear();
         drawn.extend_from_slice(draws);
-        images.resize(draws.len() * bytes, 0);
-        let make = |(out, draw): (&mut [u8], &Draw)| {
-            let place = order::image_of(draw.number, self.split.len());
-            let image = &self.split.pixels[place * bytes..(place + 1) * bytes];
+        inputs.resize(draws.len() * width, E::Element::default());
+        let place = |draw: &Draw| order::image_of(draw.number, self.count());
+        let make = |(out, draw): (&mut [E::Element], &Draw)| {
             let mut rng = image_rng(self.options.seed, epoch, draw.number as u64);
-            augment(image, self.shape, &self.options.augment, &mut rng, out);
+            self.examples.vary(place(draw), &mut rng, out)
         };
-        match images.len() < PARALLEL_FROM {
-            true => images.chunks_exact_mut(bytes).zip(draws).for_each(make),
-            false => images
-                .par_chunks_exact_mut(bytes)
+        match inputs.len() * size_of::<E::Element>() < PARALLEL_FROM {
+            true => inputs
+                .chunks_exact_mut(width)
+                .zip(draws)
+                .try_for_each(make)?,
+            false => inputs
+                .par_chunks_exact_mut(width)
                 .zip(draws.par_iter())
-                .for_each(make),
+                .try_for_each(make)?,
         }
+        let all_labels = self.examples.labels();
         labels.clear();
-        let place = |draw: &Draw| order::image_of(draw.number, self.split.len());
-        labels.extend(draws.iter().map(|draw| self.split.labels[place(draw)]));
+        labels.extend(draws.iter().map(|draw| all_labels[place(draw)]));
         write_targets(
             labels,
             self.classes,
@@ -303,18 +305,11 @@ impl<'a> Loader<'a> {
         }
         if let (true, Some(first)) = (self.options.mixing.is_on(), draws.first()) {
             let mut rng = mix_rng(self.options.seed, epoch, first.number as u64);
-            let Batch {
-                images, targets, ..
-            } = batch;
-            mix(
-                images,
-                targets,
-                self.shape,
-                self.classes,
-                &self.options.mixing,
-                &mut rng,
-            );
+            let mixing = &self.options.mixing;
+            self.examples
+                .mix(inputs, targets, self.classes, mixing, &mut rng);
         }
+        Ok(())
     }
 }
 
@@ -347,21 +342,25 @@ pub fn write_targets(
 
 /// The batches of an epoch, one after another.
 #[derive(Debug)]
-pub struct Batches {
-    current: Option<Batch>,
-    full: Receiver<Batch>,
-    empty: SyncSender<Batch>,
+pub struct Batches<T> {
+    current: Option<Batch<T>>,
+    full: Receiver<Result<Batch<T>>>,
+    empty: SyncSender<Batch<T>>,
 }
 
-impl Batches {
+impl<T> Batches<T> {
     /// The next batch, waiting for it where it is not ready; `None` at the end of the epoch. The one before is given back.
-    pub fn next_batch(&mut self) -> Option<&Batch> {
+    ///
+    /// # Errors
+    /// When an example cannot be read; the epoch is over then.
+    pub fn next_batch(&mut self) -> Result<Option<&Batch<T>>> {
         if let Some(used) = self.current.take() {
             // Fails only at the end of the epoch, when no empty batch is wanted any more.
             let _ = self.empty.send(used);
         }
-        self.current = self.full.recv().ok();
-        self.current.as_ref()
+        // The channel is closed at the end of the epoch.
+        self.current = self.full.recv().ok().transpose()?;
+        Ok(self.current.as_ref())
     }
 }
 

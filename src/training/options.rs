@@ -5,13 +5,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::artifacts::{Optimizer, OptimizerOptions};
 use crate::lowering::WeightStorage;
-use crate::network::Architecture;
+use crate::network::{Architecture, Variant};
 
 use super::augment::{AugmentSettings, MixSettings};
 use super::balance::{BalanceOptions, Sampling};
 use super::formulation::FormulationChoice;
 use super::pruning::PruningOptions;
 use super::schedule::Schedule;
+use super::transfer::TransferOptions;
 use super::watch::EarlyStopping;
 
 /// Epochs of a run that only its time limits.
@@ -23,6 +24,8 @@ pub const UNLIMITED_EPOCHS: usize = 1_000_000;
 pub struct TrainOptions {
     /// The network.
     pub architecture: Architecture,
+    /// How the network learns on top of a pretrained backbone; none for a network that starts from nothing.
+    pub transfer: Option<TransferOptions>,
     /// Passes over the training images.
     pub epochs: usize,
     /// Images per step.
@@ -63,6 +66,7 @@ impl Default for TrainOptions {
     fn default() -> Self {
         Self {
             architecture: Architecture::default(),
+            transfer: None,
             epochs: 12,
             batch_size: 128,
             schedule: Schedule::one_cycle(0.1),
@@ -117,6 +121,9 @@ impl TrainOptions {
             "the time budget is at least a second"
         );
         self.balance.validate()?;
+        if let Some(transfer) = &self.transfer {
+            transfer.validate()?;
+        }
         if let Some(pruning) = &self.pruning {
             pruning.validate()?;
             if let Some(obstacle) = self.obstacle_to_pruning() {
@@ -126,6 +133,14 @@ impl TrainOptions {
         self.schedule.validate()?;
         self.augment.validate()?;
         self.mixing.validate()
+    }
+
+    /// The backbone, where the network is one.
+    pub fn backbone(&self) -> Option<Variant> {
+        match &self.architecture {
+            Architecture::EfficientnetLite(backbone) => Some(backbone.variant),
+            Architecture::Seed(_) | Architecture::Resnet(_) | Architecture::Vgg(_) => None,
+        }
     }
 
     /// What leaving out easy images does not go with, if anything.

@@ -1,11 +1,14 @@
 //! Named starting points: how much time for how much accuracy. `docs/training.md` says how they were found and what they reach.
 
+use crate::artifacts::{Optimizer, OptimizerOptions};
 use crate::lowering::WeightStorage;
-use crate::network::{Architecture, VggOptions};
+use crate::network::{Architecture, EfficientnetOptions, Variant, VggOptions};
 
 use super::augment::{AugmentSettings, Erasing};
 use super::options::TrainOptions;
 use super::pruning::PruningOptions;
+use super::schedule::Schedule;
+use super::transfer::TransferOptions;
 
 /// A named set of options.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,6 +47,35 @@ impl Preset {
                 ..with_width(64)
             },
         }
+    }
+}
+
+/// Options of a network on top of a pretrained backbone that stays as it is.
+pub fn on_backbone(variant: Variant) -> TrainOptions {
+    TrainOptions {
+        architecture: Architecture::EfficientnetLite(EfficientnetOptions {
+            variant,
+            ..EfficientnetOptions::default()
+        }),
+        transfer: Some(TransferOptions::default()),
+        epochs: 40,
+        batch_size: 64,
+        schedule: Schedule::one_cycle(0.002),
+        optimizer: OptimizerOptions {
+            optimizer: Optimizer::adamw(),
+            weight_decay: 0.01,
+            clip_norm: None,
+        },
+        label_smoothing: 0.1,
+        augment: AugmentSettings {
+            shift_x: 0.05,
+            shift_y: 0.05,
+            rotation_degrees: 10.0,
+            zoom: [0.9, 1.3],
+            ..AugmentSettings::default()
+        },
+        weight_storage: WeightStorage::Float16,
+        ..TrainOptions::default()
     }
 }
 

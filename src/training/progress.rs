@@ -147,6 +147,13 @@ impl TerminalProgress {
                 self.bar
                     .suspend(|| tracing::info!("{}", epoch_line(epoch, self.epochs)));
             }
+            Event::FeaturesDone { done, total } => {
+                self.bar.set_prefix("features");
+                self.bar.set_length(*total as u64);
+                self.bar.set_position(*done as u64);
+                self.bar
+                    .set_message(format!("{done} of {total} images and variants"));
+            }
             Event::Note(message) => self.bar.suspend(|| tracing::info!("{message}")),
             Event::Warning(message) => self.bar.suspend(|| tracing::warn!("{message}")),
             Event::RunDone(run) => {
@@ -202,6 +209,13 @@ impl PlainProgress {
             Event::EpochDone(epoch) => {
                 tracing::info!("{}", epoch_line(epoch, self.epochs));
                 self.last_line = Some(Instant::now());
+            }
+            Event::FeaturesDone { done, total } => {
+                let is_time = |last: Instant| last.elapsed() >= BETWEEN_LINES;
+                if self.last_line.is_none_or(is_time) || done == total {
+                    tracing::info!("features of {done} of {total} images and variants");
+                    self.last_line = Some(Instant::now());
+                }
             }
             Event::Note(message) => tracing::info!("{message}"),
             Event::Warning(message) => tracing::warn!("{message}"),

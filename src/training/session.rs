@@ -18,6 +18,8 @@ use ort::value::{Tensor, TensorRef, TensorValueType};
 use crate::artifacts::{Artifacts, METRICS, Optimizer};
 use crate::operators;
 
+use super::examples::Element;
+
 /// A live network under training.
 pub struct TrainingSession {
     trainer: Trainer,
@@ -26,7 +28,7 @@ pub struct TrainingSession {
     optimizer: Optimizer,
     /// Number of elements of each parameter, in the order in which ONNX Runtime copies them.
     parameter_sizes: Vec<usize>,
-    image_shape: [usize; 3],
+    input_shape: Vec<usize>,
     classes: usize,
     steps_done: u64,
 }
@@ -57,7 +59,7 @@ pub struct Compute {
 }
 
 impl TrainingSession {
-    /// Loads the artifacts. `image_shape` is height, width, channels.
+    /// Loads the artifacts. `input_shape` is that of one example: of images height, width, channels.
     ///
     /// # Errors
     /// When ONNX Runtime has no training API or refuses the artifacts.
@@ -65,7 +67,7 @@ impl TrainingSession {
         environment: &Environment,
         artifacts: &Artifacts,
         optimizer: Optimizer,
-        image_shape: [usize; 3],
+        input_shape: &[usize],
         classes: usize,
         compute: Compute,
     ) -> Result<Self> {
@@ -100,35 +102,40 @@ impl TrainingSession {
             _operators: operators,
             optimizer,
             parameter_sizes,
-            image_shape,
+            input_shape: input_shape.to_vec(),
             classes,
             steps_done: 0,
         })
     }
 
-    /// Forward, backward and update for images `[N, H, W, C]` and soft targets `[N, K]`.
+    /// Forward, backward and update for examples `[N, …]` and soft targets `[N, K]`.
     ///
     /// # Errors
     /// When the sizes do not fit, or ONNX Runtime reports one.
-    pub fn step(&mut self, images: &[u8], targets: &[f32], learning_rate: f32) -> Result<Step> {
-        let count = self.count(images)?;
+    pub fn step<T: Element>(
+        &mut self,
+        inputs: &[T],
+        targets: &[f32],
+        learning_rate: f32,
+    ) -> Result<Step> {
+        let count = self.count(inputs)?;
         ensure!(
             targets.len() == count * self.classes,
-            "{} target values for {count} images of {} classes",
+            "{} target values for {count} examples of {} classes",
             targets.len(),
             self.classes
         );
-        let images = TensorRef::from_array_view((self.batch_shape(count), images))?;
+        let inputs = TensorRef::from_array_view((self.batch_shape(count), inputs))?;
         let targets = TensorRef::from_array_view(([count, self.classes], targets))?;
         let mut optimizer = self.trainer.optimizer();
         optimizer.set_lr(learning_rate)?;
         let outputs = match self.optimizer.corrections(self.steps_done + 1) {
-            None => self.trainer.step(ort::inputs![images, targets], [])?,
+            None => self.trainer.step(ort::inputs![inputs, targets], [])?,
             Some([first, second]) => {
                 let first = Tensor::from_array(([1_usize], vec![first]))?;
                 let second = Tensor::from_array(([1_usize], vec![second]))?;
                 self.trainer
-                    .step(ort::inputs![images, targets, first, second], [])?
+                    .step(ort::inputs![inputs, targets, first, second], [])?
             }
         };
         let metrics = outputs
@@ -147,14 +154,14 @@ impl TrainingSession {
         })
     }
 
-    /// Logits `[N, K]` of images `[N, H, W, C]`, with running statistics and without dropout.
+    /// Logits `[N, K]` of examples `[N, …]`, with running statistics and without dropout.
     ///
     /// # Errors
     /// When the sizes do not fit, or ONNX Runtime reports one.
-    pub fn evaluate(&self, images: &[u8]) -> Result<Array2<f32>> {
-        let count = self.count(images)?;
-        let images = TensorRef::from_array_view((self.batch_shape(count), images))?;
-        let outputs = self.trainer.eval_step(ort::inputs![images], [])?;
+    pub fn evaluate<T: Element>(&self, inputs: &[T]) -> Result<Array2<f32>> {
+        let count = self.count(inputs)?;
+        let inputs = TensorRef::from_array_view((self.batch_shape(count), inputs))?;
+        let outputs = self.trainer.eval_step(ort::inputs![inputs], [])?;
         let metrics = outputs
             .get(METRICS)
             .context("the evaluation step gave no metrics")?
@@ -214,19 +221,20 @@ impl TrainingSession {
         self.steps_done
     }
 
-    fn count(&self, images: &[u8]) -> Result<usize> {
-        let image: usize = self.image_shape.iter().product();
+    fn count<T>(&self, inputs: &[T]) -> Result<usize> {
+        let width: usize = self.input_shape.iter().product();
         ensure!(
-            !images.is_empty() && images.len().is_multiple_of(image),
-            "{} bytes are no batch of images of {image} bytes",
-            images.len()
+            !inputs.is_empty() && inputs.len().is_multiple_of(width),
+            "{} values are no batch of examples of {width} values",
+            inputs.len()
         );
-        Ok(images.len() / image)
+        Ok(inputs.len() / width)
     }
 
-    fn batch_shape(&self, count: usize) -> [usize; 4] {
-        let [height, width, channels] = self.image_shape;
-        [count, height, width, channels]
+    fn batch_shape(&self, count: usize) -> Vec<usize> {
+        let mut shape = vec![count];
+        shape.extend(&self.input_shape);
+        shape
     }
 }
 

@@ -7,6 +7,7 @@ use crate::dataset::Split;
 use crate::metrics::{Scores, Tally};
 
 use super::augment::ImageShape;
+use super::examples::Examples;
 use super::session::TrainingSession;
 
 /// Images per evaluation step.
@@ -27,38 +28,65 @@ pub struct HeldOut {
     pub labels: Vec<u32>,
 }
 
-/// Training images spread evenly over the split.
-pub(super) fn sample(train: &Split, shape: ImageShape) -> Split {
-    let count = train.len().min(SAMPLE_IMAGES);
-    let chosen = (0..count).map(|index| index * train.len() / count);
-    let image = |index: usize| &train.pixels[index * shape.len()..(index + 1) * shape.len()];
-    Split {
-        pixels: chosen.clone().flat_map(image).copied().collect(),
-        labels: chosen.map(|index| train.labels[index]).collect(),
-        sources: Vec::new(),
+impl HeldOut {
+    /// The first images of a split with the logits of all of them.
+    pub(super) fn of_split(split: &Split, shape: ImageShape, logits: Array2<f32>) -> Self {
+        let count = split.len().min(HELD_OUT_IMAGES);
+        Self {
+            images: split.pixels[..count * shape.len()].to_vec(),
+            logits,
+            labels: split.labels.clone(),
+        }
     }
 }
 
-/// Mean cross-entropy and accuracy on a split, by the evaluation step; nothing where a logit is no number.
-pub(super) fn evaluate(
+/// Places of training examples spread evenly over all of them.
+pub(super) fn sample(examples: usize) -> Vec<usize> {
+    let count = examples.min(SAMPLE_IMAGES);
+    (0..count).map(|index| index * examples / count).collect()
+}
+
+/// Mean cross-entropy and accuracy on the examples at some places, by the evaluation step; nothing where a logit is no number.
+pub(super) fn evaluate<E: Examples>(
     session: &TrainingSession,
-    split: &Split,
-    shape: ImageShape,
+    examples: &E,
+    places: &[usize],
 ) -> Result<Option<(f64, f64)>> {
     let mut tally: Option<Tally> = None;
-    let batches = split.pixels.chunks(EVALUATION_BATCH * shape.len());
-    for (images, labels) in batches.zip(split.labels.chunks(EVALUATION_BATCH)) {
-        let logits = session.evaluate(images)?;
+    let labels = examples.labels();
+    for places in places.chunks(EVALUATION_BATCH) {
+        let logits = session.evaluate(&batch(examples, places)?)?;
         if logits.iter().any(|logit| !logit.is_finite()) {
             return Ok(None);
         }
         let tally = tally.get_or_insert_with(|| Tally::new(logits.ncols(), Scores::Logits));
-        for (row, &label) in logits.outer_iter().zip(labels) {
-            tally.add(&row.to_vec(), label)?;
+        for (row, &place) in logits.outer_iter().zip(places) {
+            tally.add(&row.to_vec(), labels[place])?;
         }
     }
     let tally = tally.context("there are no images to evaluate on")?;
     Ok(Some((tally.loss()?, tally.accuracy())))
+}
+
+/// Logits `[N, K]` of all examples.
+pub(super) fn logits<E: Examples>(session: &TrainingSession, examples: &E) -> Result<Array2<f32>> {
+    let places: Vec<usize> = (0..examples.labels().len()).collect();
+    let batches = places
+        .chunks(EVALUATION_BATCH)
+        .map(|places| session.evaluate(&batch(examples, places)?));
+    let batches = batches.collect::<Result<Vec<_>>>()?;
+    let views: Vec<_> = batches.iter().map(|batch| batch.view()).collect();
+    Ok(ndarray::concatenate(ndarray::Axis(0), &views)?)
+}
+
+/// The examples at some places, one behind the other, as they are.
+fn batch<E: Examples>(examples: &E, places: &[usize]) -> Result<Vec<E::Element>> {
+    let width = examples.width();
+    let mut batch = vec![E::Element::default(); places.len() * width];
+    for (out, &place) in batch.chunks_exact_mut(width).zip(places) {
+        examples.read(place, out)?;
+    }
+    Ok(batch)
 }
 
 /// Logits of the validation images, as the exported model must give them.
@@ -68,8 +96,6 @@ pub(super) fn held_out(
     shape: ImageShape,
     mirror_averaging: bool,
 ) -> Result<HeldOut> {
-    let count = validation.len().min(HELD_OUT_IMAGES);
-    let images = validation.pixels[..count * shape.len()].to_vec();
     let mut logits = Vec::new();
     for batch in validation.pixels.chunks(EVALUATION_BATCH * shape.len()) {
         let mut plain = session.evaluate(batch)?;
@@ -81,11 +107,7 @@ pub(super) fn held_out(
     }
     let views: Vec<_> = logits.iter().map(|batch| batch.view()).collect();
     let logits = ndarray::concatenate(ndarray::Axis(0), &views)?;
-    Ok(HeldOut {
-        images,
-        logits,
-        labels: validation.labels.clone(),
-    })
+    Ok(HeldOut::of_split(validation, shape, logits))
 }
 
 /// Images `[N, H, W, C]` with left and right exchanged.

@@ -129,6 +129,14 @@ impl Record {
                     vgg.batch_norm.to_string(),
                     vgg.dropout.to_string(),
                 ],
+                Architecture::EfficientnetLite(efficientnet) => [
+                    efficientnet.variant.to_string(),
+                    none(),
+                    none(),
+                    none(),
+                    true.to_string(),
+                    efficientnet.dropout.to_string(),
+                ],
             };
         let optimizer = match options.optimizer.optimizer {
             Optimizer::Sgd { .. } => "sgd",

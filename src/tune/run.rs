@@ -160,13 +160,21 @@ fn attempt(
         ..plan.options.clone()
     };
     let cut = AtomicBool::new(false);
-    let trained = train(dataset, &options, environment, None, &cut, &mut |event| {
-        let is_late = limit.is_some_and(|limit| started.elapsed() > limit);
-        if is_late || stop.load(Ordering::Relaxed) {
-            cut.store(true, Ordering::Relaxed);
-        }
-        tell(&News::Training(event));
-    });
+    let trained = train(
+        dataset,
+        &options,
+        None,
+        environment,
+        None,
+        &cut,
+        &mut |event| {
+            let is_late = limit.is_some_and(|limit| started.elapsed() > limit);
+            if is_late || stop.load(Ordering::Relaxed) {
+                cut.store(true, Ordering::Relaxed);
+            }
+            tell(&News::Training(event));
+        },
+    );
     if stop.load(Ordering::Relaxed) {
         return None;
     }

@@ -349,7 +349,7 @@ fn session(
         &runtime::training().environment,
         artifacts,
         options.optimizer.clone(),
-        shape,
+        &shape,
         CLASSES,
         Compute {
             threads: 1,
@@ -838,15 +838,15 @@ fn wrong_sizes_are_errors_and_not_undefined() {
     };
     assert_eq!(
         error(step(&mut session, &[0; 60], &[0.0; 3])),
-        "3 target values for 2 images of 3 classes"
+        "3 target values for 2 examples of 3 classes"
     );
     assert_eq!(
         error(step(&mut session, &[0; 31], &[0.0; 3])),
-        "31 bytes are no batch of images of 30 bytes"
+        "31 values are no batch of examples of 30 values"
     );
     assert_eq!(
-        error(session.evaluate(&[]).map(drop)),
-        "0 bytes are no batch of images of 30 bytes"
+        error(session.evaluate::<u8>(&[]).map(drop)),
+        "0 values are no batch of examples of 30 values"
     );
     assert_eq!(session.steps_done(), 0);
 }

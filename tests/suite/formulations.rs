@@ -522,7 +522,7 @@ fn train(
         environment,
         &artifacts,
         options.optimizer.clone(),
-        shape,
+        &shape,
         task.classes,
         Compute {
             threads,

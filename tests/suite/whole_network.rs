@@ -273,7 +273,7 @@ fn training_session(network: &Network, case: &OptimizerCase) -> TrainingSession 
         &runtime::training().environment,
         &artifacts,
         case.optimizer.optimizer.clone(),
-        [height, width, channels],
+        &[height, width, channels],
         classes,
         Compute {
             threads: 1,

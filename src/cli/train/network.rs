@@ -127,6 +127,16 @@ impl NetworkArgs {
                 set(&mut options.batch_norm, &self.batch_norm);
                 set(&mut options.dropout, &self.dropout);
             }
+            Architecture::EfficientnetLite(options) => {
+                ensure!(seed, of_seed);
+                ensure!(resnet, of_resnet);
+                ensure!(vgg, of_vgg);
+                ensure!(
+                    self.batch_norm.is_none(),
+                    "--batch-norm belongs to --network seed and vgg; a backbone always has it"
+                );
+                set(&mut options.dropout, &self.dropout);
+            }
         }
         Ok(())
     }

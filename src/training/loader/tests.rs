@@ -1,4 +1,7 @@
 use super::*;
+use crate::dataset::Split;
+use crate::training::augment::{AugmentSettings, ImageShape};
+use crate::training::examples::LabelledImages;
 
 const SHAPE: ImageShape = ImageShape {
     height: 2,
@@ -22,35 +25,41 @@ fn split(images: usize) -> Split {
 fn options(batch_size: usize) -> LoaderOptions {
     LoaderOptions {
         batch_size,
-        augment: AugmentSettings::none(),
         prefetch: 1,
         ..LoaderOptions::default()
     }
 }
 
-fn batches(loader: &Loader<'_>, epoch: u64) -> Vec<Batch> {
+fn images(split: &Split) -> LabelledImages<'_> {
+    LabelledImages::new(split, SHAPE, AugmentSettings::none()).unwrap()
+}
+
+fn batches(loader: &Loader<LabelledImages<'_>>, epoch: u64) -> Vec<Batch<u8>> {
     loader.epoch(epoch, &loader.draws(epoch), 0, |batches| {
         let mut all = Vec::new();
-        while let Some(batch) = batches.next_batch() {
+        while let Some(batch) = batches.next_batch().unwrap() {
             all.push(batch.clone());
         }
         all
     })
 }
 
-fn first_pixels(batches: &[Batch]) -> Vec<u8> {
+fn first_pixels(batches: &[Batch<u8>]) -> Vec<u8> {
     batches
         .iter()
-        .flat_map(|batch| batch.images.chunks(6).map(|image| image[0]))
+        .flat_map(|batch| batch.inputs.chunks(6).map(|image| image[0]))
         .collect()
 }
 
 #[test]
 fn every_image_comes_once_with_its_own_label() {
     let split = split(40);
-    let loader = Loader::new(&split, SHAPE, 3, options(8)).unwrap();
+    let loader = Loader::new(images(&split), 3, options(8)).unwrap();
     let batches = batches(&loader, 0);
-    assert_eq!(batches.iter().map(Batch::len).collect::<Vec<_>>(), [8; 5]);
+    assert_eq!(
+        batches.iter().map(|batch| batch.len()).collect::<Vec<_>>(),
+        [8; 5]
+    );
     let mut seen = first_pixels(&batches);
     let labels: Vec<u32> = batches
         .iter()
@@ -70,7 +79,7 @@ fn every_image_comes_once_with_its_own_label() {
 fn epochs_and_seeds_have_orders_of_their_own_and_keep_them() {
     let split = split(40);
     let order = |seed: u64, epoch: u64| {
-        let loader = Loader::new(&split, SHAPE, 3, LoaderOptions { seed, ..options(8) }).unwrap();
+        let loader = Loader::new(images(&split), 3, LoaderOptions { seed, ..options(8) }).unwrap();
         first_pixels(&batches(&loader, epoch))
     };
     assert_eq!(order(1, 0), order(1, 0));
@@ -81,7 +90,7 @@ fn epochs_and_seeds_have_orders_of_their_own_and_keep_them() {
 #[test]
 fn a_short_last_batch_is_dropped_and_its_images_come_in_other_epochs() {
     let split = split(10);
-    let loader = Loader::new(&split, SHAPE, 3, options(4)).unwrap();
+    let loader = Loader::new(images(&split), 3, options(4)).unwrap();
     assert_eq!(
         (loader.batches_per_epoch(), loader.images_per_epoch()),
         (2, 8)
@@ -98,15 +107,18 @@ fn a_short_last_batch_is_dropped_and_its_images_come_in_other_epochs() {
 #[test]
 fn a_split_smaller_than_a_batch_is_one_short_batch() {
     let split = split(5);
-    let loader = Loader::new(&split, SHAPE, 3, options(64)).unwrap();
+    let loader = Loader::new(images(&split), 3, options(64)).unwrap();
     assert_eq!(
         (loader.batches_per_epoch(), loader.images_per_epoch()),
         (1, 5)
     );
     let batches = batches(&loader, 0);
-    assert_eq!(batches.iter().map(Batch::len).collect::<Vec<_>>(), [5]);
     assert_eq!(
-        (batches[0].images.len(), batches[0].targets.len()),
+        batches.iter().map(|batch| batch.len()).collect::<Vec<_>>(),
+        [5]
+    );
+    assert_eq!(
+        (batches[0].inputs.len(), batches[0].targets.len()),
         (5 * 6, 5 * 3)
     );
 }
@@ -116,22 +128,22 @@ fn check_threads(split: &Split, shape: ImageShape, batch_size: usize) {
     let with = |threads: usize, prefetch: usize| {
         let options = LoaderOptions {
             prefetch,
-            augment: AugmentSettings::default(),
             ..options(batch_size)
         };
-        let loader = Loader::new(split, shape, 3, options).unwrap();
+        let images = LabelledImages::new(split, shape, AugmentSettings::default()).unwrap();
+        let loader = Loader::new(images, 3, options).unwrap();
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .build()
             .unwrap();
         // Straight to `fill`, because the thread of an epoch uses the global pool, not this one.
         let draws = loader.draws(3);
-        let alone: Vec<Batch> = pool.install(|| {
+        let alone: Vec<Batch<u8>> = pool.install(|| {
             draws
                 .chunks(batch_size)
                 .map(|draws| {
                     let mut batch = Batch::default();
-                    loader.fill(3, draws, &mut batch);
+                    loader.fill(3, draws, &mut batch).unwrap();
                     batch
                 })
                 .collect()
@@ -142,14 +154,9 @@ fn check_threads(split: &Split, shape: ImageShape, batch_size: usize) {
     let expected = with(1, 1);
     assert_eq!(with(2, 1), expected);
     assert_eq!(with(5, 4), expected);
-    assert_ne!(
-        expected,
-        batches(
-            &Loader::new(split, shape, 3, options(batch_size)).unwrap(),
-            3
-        ),
-        "images are augmented"
-    );
+    let as_they_are = LabelledImages::new(split, shape, AugmentSettings::none()).unwrap();
+    let plain = Loader::new(as_they_are, 3, options(batch_size)).unwrap();
+    assert_ne!(expected, batches(&plain, 3), "images are augmented");
 }
 
 #[test]
@@ -178,11 +185,11 @@ fn large_batches_are_made_by_several_threads_and_are_the_same() {
 #[test]
 fn stopping_early_ends_the_epoch() {
     let split = split(200);
-    let loader = Loader::new(&split, SHAPE, 3, options(1)).unwrap();
+    let loader = Loader::new(images(&split), 3, options(1)).unwrap();
     for stop_after in [0, 1, 2, 5] {
         let seen = loader.epoch(0, &loader.draws(0), 0, |batches| {
             (0..stop_after)
-                .filter(|_| batches.next_batch().is_some())
+                .filter(|_| batches.next_batch().unwrap().is_some())
                 .count()
         });
         assert_eq!(seen, stop_after);
@@ -197,7 +204,7 @@ fn stopping_early_ends_the_epoch() {
 #[test]
 fn a_panic_of_the_consumer_does_not_hang() {
     let split = split(200);
-    let loader = Loader::new(&split, SHAPE, 3, options(1)).unwrap();
+    let loader = Loader::new(images(&split), 3, options(1)).unwrap();
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         loader.epoch(0, &loader.draws(0), 0, |_| panic!("stop"))
     }));
@@ -207,22 +214,22 @@ fn a_panic_of_the_consumer_does_not_hang() {
 #[test]
 fn after_the_end_there_is_nothing_more() {
     let split = split(4);
-    let loader = Loader::new(&split, SHAPE, 3, options(4)).unwrap();
+    let loader = Loader::new(images(&split), 3, options(4)).unwrap();
     loader.epoch(0, &loader.draws(0), 0, |batches| {
-        assert!(batches.next_batch().is_some());
-        assert!(batches.next_batch().is_none());
-        assert!(batches.next_batch().is_none());
+        assert!(batches.next_batch().unwrap().is_some());
+        assert!(batches.next_batch().unwrap().is_none());
+        assert!(batches.next_batch().unwrap().is_none());
     });
 }
 
 #[test]
 fn buffers_are_used_again() {
     let split = split(200);
-    let loader = Loader::new(&split, SHAPE, 3, options(1)).unwrap();
+    let loader = Loader::new(images(&split), 3, options(1)).unwrap();
     loader.epoch(0, &loader.draws(0), 0, |batches| {
         let mut places = std::collections::BTreeSet::new();
-        while let Some(batch) = batches.next_batch() {
-            places.insert(batch.images.as_ptr() as usize);
+        while let Some(batch) = batches.next_batch().unwrap() {
+            places.insert(batch.inputs.as_ptr() as usize);
         }
         assert!(places.len() <= 3, "{} buffers for prefetch 1", places.len());
     });
@@ -282,7 +289,7 @@ fn a_batch_of_weightless_classes_has_no_target_and_no_nan() {
 fn what_does_not_fit_is_named() {
     let good = split(4);
     let message = |split: &Split, classes: usize, options: LoaderOptions| {
-        Loader::new(split, SHAPE, classes, options)
+        Loader::new(images(split), classes, options)
             .unwrap_err()
             .to_string()
     };
@@ -294,8 +301,13 @@ fn what_does_not_fit_is_named() {
         pixels: good.pixels[1..].to_vec(),
         ..good.clone()
     };
+    let refused = |split: &Split, augment: AugmentSettings| {
+        LabelledImages::new(split, SHAPE, augment)
+            .unwrap_err()
+            .to_string()
+    };
     assert_eq!(
-        message(&cut, 3, options(2)),
+        refused(&cut, AugmentSettings::none()),
         "4 images of 2×3×1 have 24 bytes, found 23"
     );
     assert_eq!(
@@ -339,17 +351,7 @@ fn what_does_not_fit_is_named() {
         vertical_flip: 2.0,
         ..AugmentSettings::none()
     };
-    assert!(
-        message(
-            &good,
-            3,
-            LoaderOptions {
-                augment,
-                ..options(2)
-            }
-        )
-        .contains("vertical flip is 2")
-    );
+    assert!(refused(&good, augment).contains("vertical flip is 2"));
 }
 
 #[test]
@@ -359,7 +361,7 @@ fn draws_say_which_images_come_and_how_much_they_count() {
         epoch_images: Some(17),
         ..options(8)
     };
-    let loader = Loader::new(&split, SHAPE, 3, options).unwrap();
+    let loader = Loader::new(images(&split), 3, options).unwrap();
     assert_eq!(
         (loader.batches_per_epoch(), loader.images_per_epoch()),
         (2, 16)
@@ -372,9 +374,9 @@ fn draws_say_which_images_come_and_how_much_they_count() {
         })
         .collect();
     loader.epoch(0, &draws, 1, |batches| {
-        let batch = batches.next_batch().unwrap();
+        let batch = batches.next_batch().unwrap().unwrap();
         assert_eq!(batch.draws, draws[8..16]);
-        let first: Vec<u8> = batch.images.chunks(6).map(|image| image[0]).collect();
+        let first: Vec<u8> = batch.inputs.chunks(6).map(|image| image[0]).collect();
         assert_eq!(first, [31, 30, 29, 28, 27, 26, 25, 24]);
         let sums: Vec<f32> = batch
             .targets
@@ -383,7 +385,7 @@ fn draws_say_which_images_come_and_how_much_they_count() {
             .collect();
         assert_eq!(sums, [1.0, 2.0, 1.0, 2.0, 1.0, 2.0, 1.0, 2.0]);
         assert!(
-            batches.next_batch().is_none(),
+            batches.next_batch().unwrap().is_none(),
             "the last draw is less than a batch"
         );
     });

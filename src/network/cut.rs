@@ -1,0 +1,70 @@
+//! A network with a backbone in two parts: the trunk, which stays as it is, and the tail, which learns.
+
+use super::efficientnet::{EfficientnetOptions, NormMode, build_units};
+use super::layers::{dropout, logits};
+use super::{IMAGES, Network, Task, normalise};
+use crate::graph::{ElementType, Graph, Shape, ShapeError, TensorType, ValueId};
+
+/// Name of the tail's input.
+const FEATURES: &str = "features";
+
+/// The first units of a backbone, from images to features.
+#[derive(Clone, Debug)]
+pub struct Trunk {
+    /// The description.
+    pub graph: Graph,
+    /// Input `uint8 [N, H, W, C]`.
+    pub images: ValueId,
+    /// Output `f32 [N, …]`.
+    pub features: ValueId,
+}
+
+/// A network in two parts, whose parameters have the names they have in the whole one.
+#[derive(Clone, Debug)]
+pub struct Cut {
+    /// From images to features.
+    pub trunk: Trunk,
+    /// From features to logits; its input is [`Network::images`].
+    pub tail: Network,
+}
+
+/// Builds a network whose last `trained_units` units of the backbone learn, beside its last layer; with none of them, the features
+/// are what the whole backbone gives.
+///
+/// While they learn, normalisations go by the statistics they came with: those of small batches of few images would be worse.
+///
+/// # Errors
+/// When the backbone has fewer units, or the images are too small for it.
+pub fn build_cut(
+    options: &EfficientnetOptions,
+    task: &Task,
+    trained_units: usize,
+) -> Result<Cut, ShapeError> {
+    let units = options.variant.units();
+    let cut = units.saturating_sub(trained_units);
+
+    let mut graph = Graph::new();
+    let shape = Shape::batch(&[task.height, task.width, task.channels]);
+    let images = graph.input(IMAGES, TensorType::new(ElementType::U8, shape));
+    let planes = graph.scoped("normalise", |graph| normalise(graph, images, task))?;
+    let variant = options.variant;
+    let features = build_units(&mut graph, planes, variant, 0..cut, NormMode::Batch)?;
+    let trunk = Trunk {
+        graph,
+        images,
+        features,
+    };
+
+    let mut graph = Graph::new();
+    let input = TensorType::f32(trunk.graph.shape(features).clone());
+    let features = graph.input(FEATURES, input);
+    let pooled = build_units(&mut graph, features, variant, cut..units, NormMode::Running)?;
+    let kept = dropout(&mut graph, pooled, options.dropout)?;
+    let logits = logits(&mut graph, kept, task.classes)?;
+    let tail = Network {
+        graph,
+        images: features,
+        logits,
+    };
+    Ok(Cut { trunk, tail })
+}
