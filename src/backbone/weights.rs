@@ -8,7 +8,7 @@ use super::{Classifier, Weights};
 use crate::graph::{Tensor, TensorData};
 
 /// What the names of our parameters begin with.
-const SCOPE: &str = "backbone";
+pub(super) const SCOPE: &str = "backbone";
 
 /// Where a published tensor goes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! The command line: argv becomes a clap struct, a clap struct becomes domain values, and nothing past this module sees a flag.
 
 mod acceptance;
+mod backbone;
 mod classify;
 mod dataset;
 mod evaluate;
@@ -52,7 +53,7 @@ pub struct GlobalArgs {
     /// Never fetch anything: fail and say what is missing
     #[arg(long, global = true, env = "CATALOG_OFFLINE", value_parser = clap::builder::FalseyValueParser::new())]
     pub offline: bool,
-    /// Folder for fetched libraries and data sets [default: `catalog` in the user's cache folder]
+    /// Folder for fetched libraries, weights and data sets [default: `catalog` in the user's cache folder]
     #[arg(long, global = true, value_name = "DIR", env = "CATALOG_CACHE")]
     pub cache: Option<PathBuf>,
 }
@@ -88,6 +89,7 @@ enum Command {
     Evaluate(evaluate::EvaluateArgs),
     Inspect(inspect::InspectArgs),
     Dataset(dataset::DatasetArgs),
+    Backbone(backbone::BackboneArgs),
     Runtime(runtime::RuntimeArgs),
 }
 
@@ -108,6 +110,7 @@ pub fn main() -> ExitCode {
         Command::Evaluate(arguments) => evaluate::run(arguments, &cli.global),
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Dataset(arguments) => dataset::run(arguments, &cli.global),
+        Command::Backbone(arguments) => backbone::run(arguments, &cli.global),
         Command::Runtime(arguments) => runtime::run(arguments, &cli.global),
     };
     outcome.unwrap_or_else(|error| {
