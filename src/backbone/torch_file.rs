@@ -2,7 +2,8 @@
 //!
 //! In this order: a magic number, the format's version, facts about the machine, the dictionary of tensors, the keys of their
 //! storages, and for each key the number of elements and the elements. Only the plain case is read: little endian, every tensor
-//! the whole of a storage of its own, its elements in the order of its axes. The zip files that later versions write are not.
+//! the whole of a storage of its own, though its axes may lie there in any order: the published weights were permuted from another
+//! program's order. The zip files that later versions write are not read.
 
 use std::collections::BTreeMap;
 
@@ -102,13 +103,7 @@ fn tensor(rest: &mut &[u8], record: &TensorRecord) -> Result<Tensor> {
         record.offset,
         record.storage.len
     );
-    ensure!(
-        is_in_order(&record.shape, &record.strides),
-        "its elements are not in the order of its axes: shape {:?}, strides {:?}",
-        record.shape,
-        record.strides
-    );
-    let stored = u64::from_le_bytes(*take::<8>(rest)?);
+    let stored = u64::from_le_bytes(*take(rest)?);
     ensure!(
         stored == len,
         "{stored} elements are stored, {len} are needed"
@@ -122,27 +117,70 @@ fn tensor(rest: &mut &[u8], record: &TensorRecord) -> Result<Tensor> {
         .and_then(|bytes| rest.split_at_checked(bytes))
         .context("the file ends before its elements")?;
     *rest = behind;
+    let layout = Layout::new(&record.shape, &record.strides)?;
     let data = match record.storage.element {
-        Element::Float => TensorData::F32(numbers(elements, f32::from_le_bytes)),
-        Element::Long => TensorData::I64(numbers(elements, i64::from_le_bytes)),
+        Element::Float => TensorData::F32(layout.gather(&numbers(elements, f32::from_le_bytes))?),
+        Element::Long => TensorData::I64(layout.gather(&numbers(elements, i64::from_le_bytes))?),
     };
-    let shape = record.shape.iter().map(|&size| usize::try_from(size));
     Ok(Tensor {
-        shape: shape.collect::<Result<_, _>>()?,
+        shape: layout.shape,
         data,
     })
 }
 
-/// Whether strides are those of a row-major tensor; along an axis of one element any will do.
-fn is_in_order(shape: &[u64], strides: &[u64]) -> bool {
-    let mut expected = 1_u64;
-    for (&size, &stride) in shape.iter().zip(strides).rev() {
-        if size != 1 && stride != expected {
-            return false;
-        }
-        expected = expected.saturating_mul(size);
+/// Where the elements of a tensor lie, each in a place of its own and without gaps.
+struct Layout {
+    shape: Vec<usize>,
+    /// How far two neighbours along an axis are apart.
+    strides: Vec<usize>,
+}
+
+impl Layout {
+    fn new(shape: &[u64], strides: &[u64]) -> Result<Self> {
+        // Along an axis of one element no step is ever made.
+        let mut steps: Vec<_> = shape
+            .iter()
+            .zip(strides)
+            .filter(|(size, _)| **size != 1)
+            .collect();
+        steps.sort_by_key(|(_, stride)| **stride);
+        let mut expected = 1_u64;
+        let is_dense = steps.into_iter().all(|(&size, &stride)| {
+            let fits = stride == expected;
+            expected = expected.saturating_mul(size);
+            fits
+        });
+        ensure!(
+            shape.len() == strides.len() && is_dense,
+            "its elements overlap or have gaps between them: shape {shape:?}, strides {strides:?}"
+        );
+        Ok(Self {
+            shape: sizes(shape)?,
+            strides: sizes(strides)?,
+        })
     }
-    shape.len() == strides.len()
+
+    /// The elements in the order of the axes, the last one's neighbours next to each other.
+    fn gather<T: Copy>(&self, stored: &[T]) -> Result<Vec<T>> {
+        let place = |element: usize| {
+            let (mut rest, mut place) = (element, 0);
+            for (size, stride) in self.shape.iter().zip(&self.strides).rev() {
+                if *size != 1 {
+                    place += rest % size * stride;
+                    rest /= size;
+                }
+            }
+            place
+        };
+        let elements = (0..stored.len()).map(|element| stored.get(place(element)).copied());
+        let gathered: Option<Vec<T>> = elements.collect();
+        gathered.context("an element lies outside of its storage")
+    }
+}
+
+fn sizes(values: &[u64]) -> Result<Vec<usize>> {
+    let sizes = values.iter().map(|&value| usize::try_from(value));
+    Ok(sizes.collect::<Result<_, _>>()?)
 }
 
 fn take<'a, const COUNT: usize>(rest: &mut &'a [u8]) -> Result<&'a [u8; COUNT]> {

@@ -84,7 +84,7 @@ fn pickles_that_do_not_fit_together_are_refused() {
         (b"K\x01(", "a value is missing"),
         (b"t", "a mark is missing"),
         (b"K\x01(\x85", "values are missing"),
-        (b"}K\x01s", "values are missing"),
+        (b"K\x01s", "values are missing"),
         (b"K\x01K\x02K\x03s", "a dictionary or a list is missing"),
         (b"}(K\x01u", "a key has no value"),
         (b"]K\x01K\x02s", "a list is used as a dictionary"),

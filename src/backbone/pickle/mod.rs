@@ -7,75 +7,21 @@
 //! Nothing grows faster than the pickle is long: an opcode makes at most one value, copies share what they copy, and values are
 //! nested no deeper than a file of tensors needs.
 
+mod value;
+
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use value::{Global, Storage, Tuple};
+
+pub(super) use value::{Element, TensorRecord, Value};
+
 /// Longest pickle that is read. That of a network of 400 tensors takes 60 kB.
 const MAX_BYTES: usize = 1 << 20;
-/// Deepest nesting of tuples: a tensor's arguments hold a tuple for its storage.
-const MAX_DEPTH: usize = 4;
-/// Most axes of a tensor.
-const MAX_AXES: usize = 8;
 /// Longest name of a Python module or function.
 const MAX_NAME: usize = 64;
-
-/// A value of the machine.
-#[derive(Clone, Debug)]
-pub(super) enum Value {
-    None,
-    Bool(bool),
-    Int(i64),
-    Text(Rc<str>),
-    Tuple(Tuple),
-    /// A dictionary or a list, by its position among the containers: unlike the others they change after they were made.
-    Container(usize),
-    Global(Global),
-    Storage(Rc<Storage>),
-    Tensor(Rc<TensorRecord>),
-}
-
-/// A tuple, with how deep tuples are nested in it.
-#[derive(Clone, Debug)]
-pub(super) struct Tuple {
-    values: Rc<[Value]>,
-    depth: usize,
-}
-
-/// The names that a pickle may mention.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Global {
-    OrderedDict,
-    RebuildTensor,
-    Storage(Element),
-}
-
-/// What a storage holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Element {
-    /// 32-bit floats.
-    Float,
-    /// 64-bit integers.
-    Long,
-}
-
-/// A row of elements that lies outside the pickle.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Storage {
-    pub key: Rc<str>,
-    pub element: Element,
-    pub len: u64,
-}
-
-/// A view of a storage.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct TensorRecord {
-    pub storage: Rc<Storage>,
-    pub offset: u64,
-    pub shape: Vec<u64>,
-    pub strides: Vec<u64>,
-}
 
 #[derive(Clone, Debug)]
 enum Container {
@@ -250,13 +196,16 @@ impl<'a> Machine<'a> {
             // GLOBAL
             b'c' => {
                 let (module, name) = (self.line()?, self.line()?);
-                self.stack.push(Value::Global(global(module, name)?));
+                self.stack
+                    .push(Value::Global(Global::named(&module, &name)?));
             }
             // BINPERSID
             b'Q' => {
                 let reference = self.pop()?;
                 self.stack
-                    .push(Value::Storage(Rc::new(storage(&reference)?)));
+                    .push(Value::Storage(Rc::new(Storage::from_reference(
+                        &reference,
+                    )?)));
             }
             // REDUCE
             b'R' => self.call()?,
@@ -326,19 +275,7 @@ impl<'a> Machine<'a> {
     }
 
     fn push_tuple(&mut self, values: Vec<Value>) -> Result<()> {
-        let inner = values.iter().map(|value| match value {
-            Value::Tuple(tuple) => tuple.depth,
-            _ => 0,
-        });
-        let depth = inner.max().unwrap_or(0) + 1;
-        ensure!(
-            depth <= MAX_DEPTH,
-            "tuples are nested deeper than {MAX_DEPTH}"
-        );
-        self.stack.push(Value::Tuple(Tuple {
-            values: values.into(),
-            depth,
-        }));
+        self.stack.push(Value::Tuple(Tuple::new(values)?));
         Ok(())
     }
 
@@ -396,12 +333,15 @@ impl<'a> Machine<'a> {
         let Value::Tuple(arguments) = arguments else {
             bail!("a function is called without a tuple of arguments");
         };
-        match (function, &*arguments.values) {
+        match (function, arguments.values()) {
             (Value::Global(Global::OrderedDict), []) => {
                 self.push_container(Container::Dict(Vec::new()));
             }
             (Value::Global(Global::RebuildTensor), arguments) => {
-                self.stack.push(Value::Tensor(Rc::new(tensor(arguments)?)));
+                self.stack
+                    .push(Value::Tensor(Rc::new(TensorRecord::from_arguments(
+                        arguments,
+                    )?)));
             }
             _ => bail!("something is called that no file of tensors calls"),
         }
@@ -409,73 +349,5 @@ impl<'a> Machine<'a> {
     }
 }
 
-fn global(module: String, name: String) -> Result<Global> {
-    Ok(match (module.as_str(), name.as_str()) {
-        ("collections", "OrderedDict") => Global::OrderedDict,
-        ("torch._utils", "_rebuild_tensor_v2") => Global::RebuildTensor,
-        ("torch", "FloatStorage") => Global::Storage(Element::Float),
-        ("torch", "LongStorage") => Global::Storage(Element::Long),
-        _ => bail!("the pickle wants {module:?} {name:?}, which is none of a file of tensors"),
-    })
-}
-
-/// `("storage", torch.FloatStorage, key, device, length, None)`.
-fn storage(reference: &Value) -> Result<Storage> {
-    if let Value::Tuple(tuple) = reference
-        && let [
-            Value::Text(kind),
-            Value::Global(Global::Storage(element)),
-            Value::Text(key),
-            Value::Text(_),
-            Value::Int(length),
-            Value::None,
-        ] = &*tuple.values
-        && &**kind == "storage"
-        && let Ok(len) = u64::try_from(*length)
-    {
-        return Ok(Storage {
-            key: Rc::clone(key),
-            element: *element,
-            len,
-        });
-    }
-    bail!("a reference is not to a storage of floats or integers")
-}
-
-/// `(storage, offset, shape, strides, requires_grad, hooks)`.
-fn tensor(arguments: &[Value]) -> Result<TensorRecord> {
-    if let [
-        Value::Storage(storage),
-        Value::Int(offset),
-        Value::Tuple(shape),
-        Value::Tuple(strides),
-        Value::Bool(_),
-        Value::Container(_),
-    ] = arguments
-        && let Ok(offset) = u64::try_from(*offset)
-        && let (Some(shape), Some(strides)) = (sizes(shape), sizes(strides))
-    {
-        return Ok(TensorRecord {
-            storage: Rc::clone(storage),
-            offset,
-            shape,
-            strides,
-        });
-    }
-    bail!("a tensor has other arguments than storage, offset, shape and strides")
-}
-
-fn sizes(tuple: &Tuple) -> Option<Vec<u64>> {
-    let size = |value: &Value| match value {
-        Value::Int(size) => u64::try_from(*size).ok(),
-        _ => None,
-    };
-    match tuple.values.len() {
-        0..=MAX_AXES => tuple.values.iter().map(size).collect(),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
-#[path = "pickle_tests.rs"]
 mod tests;
