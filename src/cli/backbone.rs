@@ -69,9 +69,12 @@ impl FromStr for BackboneName {
         let found = Variant::ALL
             .into_iter()
             .find(|variant| variant.to_string() == text);
-        found
-            .map(Self)
-            .ok_or_else(|| format!("expected {}", Variant::ALL.map(|v| v.to_string()).join(", ")))
+        found.map(Self).ok_or_else(|| {
+            format!(
+                "expected {}",
+                Variant::ALL.map(|v| v.to_string()).join(", ")
+            )
+        })
     }
 }
 

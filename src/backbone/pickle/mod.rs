@@ -294,7 +294,7 @@ impl<'a> Machine<'a> {
     }
 
     fn set_items(&mut self, values: Vec<Value>) -> Result<()> {
-        ensure!(values.len() % 2 == 0, "a key has no value");
+        ensure!(values.len().is_multiple_of(2), "a key has no value");
         let Container::Dict(entries) = self.container()? else {
             bail!("a list is used as a dictionary");
         };
