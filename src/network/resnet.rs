@@ -12,8 +12,10 @@ use super::{Task, layers};
 pub struct ResnetOptions {
     /// Filters of the stem.
     pub stem: usize,
-    /// Filters of each stage; every stage halves height and width.
+    /// Filters of each stage; every stage but the first halves height and width.
     pub widths: Vec<usize>,
+    /// Stride of the first stage: 2 halves there, too; 1 works on whole images, as He et al. do for small ones (section 4.2).
+    pub first_stride: usize,
     /// Residual blocks in each stage.
     pub blocks: usize,
     /// Share of the pooled features dropped while training.
@@ -25,6 +27,7 @@ impl Default for ResnetOptions {
         Self {
             stem: 16,
             widths: vec![32, 64, 128],
+            first_stride: 2,
             blocks: 1,
             dropout: 0.0,
         }
@@ -40,7 +43,11 @@ pub(super) fn build(
     let mut x = graph.scoped("stem", |graph| stem(graph, x, options.stem))?;
     for (stage, &width) in options.widths.iter().enumerate() {
         for block in 0..options.blocks {
-            let stride = if block == 0 { 2 } else { 1 };
+            let stride = match (stage, block) {
+                (0, 0) => options.first_stride,
+                (_, 0) => 2,
+                _ => 1,
+            };
             x = graph.scoped(&format!("stage{stage}.block{block}"), |graph| {
                 residual(graph, x, width, stride)
             })?;

@@ -127,6 +127,7 @@ impl Space {
                     // The stem works at full size, where filters are dearest.
                     stem: widths.first().map_or(FILTER_STEP, |&first| first.min(32)),
                     widths,
+                    first_stride: 2,
                     blocks: whole(space.blocks, shape.layers),
                     dropout: hundredths(linear(space.dropout, shape.dropout)),
                 })

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use anyhow::{Context, Error, Result, ensure};
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, value_parser};
 
 use super::set;
 use crate::network::{Architecture, ResnetOptions, SeedOptions, VggOptions};
@@ -29,6 +29,9 @@ pub(super) struct NetworkArgs {
     /// resnet: filters of each stage [default: 32,64,128]
     #[arg(long, value_name = "N,N,…", value_delimiter = ',')]
     widths: Option<Vec<usize>>,
+    /// resnet: stride of the first stage, 1 to work on whole images there [default: 2]
+    #[arg(long, value_name = "N", value_parser = value_parser!(u8).range(1..=2))]
+    first_stride: Option<u8>,
     /// resnet: residual blocks in each stage [default: 1]
     #[arg(long, value_name = "N")]
     blocks: Option<usize>,
@@ -92,10 +95,13 @@ impl NetworkArgs {
             }
         }
         let seed = self.filters.is_none() && self.dense_units.is_none();
-        let resnet = self.stem.is_none() && self.widths.is_none() && self.blocks.is_none();
+        let resnet = self.stem.is_none()
+            && self.widths.is_none()
+            && self.first_stride.is_none()
+            && self.blocks.is_none();
         let vgg = self.stages.is_none();
         let of_seed = "--filters and --dense-units belong to --network seed";
-        let of_resnet = "--stem, --widths and --blocks belong to --network resnet";
+        let of_resnet = "--stem, --widths, --first-stride and --blocks belong to --network resnet";
         let of_vgg = "--stages belongs to --network vgg";
         match architecture {
             Architecture::Seed(options) => {
@@ -115,6 +121,10 @@ impl NetworkArgs {
                 );
                 set(&mut options.stem, &self.stem);
                 set(&mut options.widths, &self.widths);
+                set(
+                    &mut options.first_stride,
+                    &self.first_stride.map(usize::from),
+                );
                 set(&mut options.blocks, &self.blocks);
                 set(&mut options.dropout, &self.dropout);
             }
@@ -199,7 +209,7 @@ mod tests {
         );
         assert_eq!(
             error("--network vgg --blocks 2"),
-            "--stem, --widths and --blocks belong to --network resnet"
+            "--stem, --widths, --first-stride and --blocks belong to --network resnet"
         );
         assert!(error("--batch-norm").contains("belongs to --network seed and vgg"));
     }
