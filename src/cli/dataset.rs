@@ -201,6 +201,71 @@ pub(super) fn load_settings(
     })
 }
 
+/// The data with a validation part. Where the images are files, no picture is in both parts, and pictures that are there twice are
+/// told.
+pub(super) fn with_validation(
+    dataset: Dataset,
+    source: &Source,
+    fraction: f64,
+    seed: u64,
+) -> Result<Dataset> {
+    let duplicates = match source.is_image_files() {
+        true => dataset.duplicates(),
+        false => vec![],
+    };
+    for line in duplicate_lines(&dataset, &duplicates) {
+        tracing::warn!("{line}");
+    }
+    dataset.with_validation(fraction, seed, &duplicates)
+}
+
+/// What there is to say about pictures that are there more than once.
+fn duplicate_lines(dataset: &Dataset, groups: &[Vec<usize>]) -> Vec<String> {
+    let learnt_from = dataset.train.len();
+    let of = |place: usize| match (place.checked_sub(learnt_from), &dataset.validation) {
+        (Some(place), Some(validation)) => (&validation.sources[place], validation.labels[place]),
+        _ => (&dataset.train.sources[place], dataset.train.labels[place]),
+    };
+    let line = |found: Vec<&Vec<usize>>, what: &str| {
+        let first = found.first()?;
+        let names: Vec<&str> = first.iter().map(|&place| of(place).0.as_str()).collect();
+        let pictures = match found.len() {
+            1 => "1 picture is".to_owned(),
+            count => format!("{count} pictures are"),
+        };
+        Some(format!(
+            "{pictures} {what}; the first: {}",
+            names.join(" = ")
+        ))
+    };
+    let all = groups.iter();
+    let straddling = all.clone().filter(|group| {
+        let learnt = group.iter().filter(|&&place| place < learnt_from).count();
+        learnt > 0 && learnt < group.len()
+    });
+    let contradicting = all.clone().filter(|group| {
+        let first = group.first().map(|&place| of(place).1);
+        group.iter().any(|&place| Some(of(place).1) != first)
+    });
+    [
+        line(
+            all.clone().collect(),
+            "there more than once, as a copy or in another size",
+        ),
+        line(
+            contradicting.collect(),
+            "in more than one class: the labels contradict each other",
+        ),
+        line(
+            straddling.collect(),
+            "both learnt from and judged by, which flatters the model: remove one of them",
+        ),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
 /// The first few by name: a folder full of the wrong files shall not bury the result.
 pub(super) fn warn_of_skipped(dataset: &Dataset) {
     const NAMED: usize = 10;

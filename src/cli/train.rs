@@ -8,6 +8,7 @@ mod fit;
 mod network;
 mod report;
 mod run_control;
+mod transfer;
 
 use std::fs;
 use std::io::Write;
@@ -15,11 +16,14 @@ use std::mem;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use pipeline::atomic_file;
+use pipeline::preprocess::Colour;
 
-use crate::dataset::{self, Purpose, Source};
+use crate::backbone::{self, Pretrained};
+use crate::dataset::{self, Pixels, Purpose, Source};
+use crate::network::Variant;
 use crate::runtime::{self, Need};
 use crate::training::checkpoint::CheckpointFile;
 use crate::training::events::Event;
@@ -28,9 +32,10 @@ use crate::training::options::TrainOptions;
 use crate::training::preset::Preset;
 use crate::training::progress::Renderer;
 use crate::training::run::{Ending, Trained, train};
+use crate::training::transfer::Transfer;
 
 use super::GlobalArgs;
-use super::dataset::{ShapeArgs, load_settings, warn_of_skipped};
+use super::dataset::{ShapeArgs, load_settings, warn_of_skipped, with_validation};
 use super::signals::Stop;
 use augment::AugmentArgs;
 use balance::BalanceArgs;
@@ -38,11 +43,14 @@ use exported::ExportedArgs;
 use fit::FitArgs;
 use network::NetworkArgs;
 use run_control::{Beginning, CHECKPOINT_FILE, FolderLock, RunArgs};
+use transfer::TransferArgs;
 
 /// Name of the model file in the output folder.
 const MODEL_FILE: &str = "model.onnx";
 /// Name of the file with all options.
 const OPTIONS_FILE: &str = "options.json";
+/// Name of the folder for features in the cache folder.
+const FEATURES_FOLDER: &str = "features";
 /// What the first signal makes the run say.
 const STOPPING: &str = "stopping after this step with the best model so far, which --resume can take further; once more to stop at once";
 
@@ -73,6 +81,8 @@ pub struct TrainArgs {
     shape: ShapeArgs,
     #[command(flatten)]
     network: NetworkArgs,
+    #[command(flatten)]
+    transfer: TransferArgs,
     #[command(flatten)]
     fit: FitArgs,
     #[command(flatten)]
@@ -127,10 +137,19 @@ fn train_into_folder(
         is_continued,
         onnxruntime_version: runtime.version.clone(),
     };
-    let settings = load_settings(&args.shape, Purpose::Training, global)?;
-    let dataset = dataset::load(source, &settings)?
-        .with_validation(options.validation_fraction, options.seed)?;
+    let pretrained = pretrained(options, global)?;
+    let features = global.cache_folder()?.join(FEATURES_FOLDER);
+    let transfer = pretrained.as_ref().map(|pretrained| Transfer {
+        pretrained,
+        features: &features,
+    });
+    let mut settings = load_settings(&args.shape, Purpose::Training, global)?;
+    if let Some(backbone) = options.backbone() {
+        settings.pixels = for_backbone(settings.pixels, backbone)?;
+    }
+    let dataset = dataset::load(source, &settings)?;
     warn_of_skipped(&dataset);
+    let dataset = with_validation(dataset, source, options.validation_fraction, options.seed)?;
     balance::report(&dataset, &options.balance);
 
     let stop = Stop::listen()?;
@@ -143,7 +162,7 @@ fn train_into_folder(
     let trained = train(
         &dataset,
         options,
-        None,
+        transfer,
         &runtime.environment,
         Some(&checkpoints),
         stop.flag(),
@@ -199,6 +218,40 @@ fn train_into_folder(
     }
 }
 
+/// The weights of the backbone, where there is one.
+fn pretrained(options: &TrainOptions, global: &GlobalArgs) -> Result<Option<Pretrained>> {
+    match (options.backbone(), options.transfer) {
+        (Some(variant), Some(_)) => {
+            let cache = global.cache_folder()?;
+            Ok(Some(backbone::load(variant, &cache, global.offline)?))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Images in the size the backbone was made for, unless another was asked for, and in colour.
+fn for_backbone(pixels: Pixels, variant: Variant) -> Result<Pixels> {
+    let side = (variant.side(), variant.side());
+    let check = |colour: Option<Colour>| {
+        ensure!(
+            colour != Some(Colour::Grey),
+            "a backbone takes colour images; leave out --colour grey"
+        );
+        Ok(Some(Colour::Rgb))
+    };
+    Ok(match pixels {
+        Pixels::Wished { size, colour } => Pixels::Wished {
+            size: size.or(Some(side)),
+            colour: check(colour)?,
+        },
+        Pixels::PlainBackground { size, colour } => Pixels::PlainBackground {
+            size: size.or(Some(side)),
+            colour: check(colour)?,
+        },
+        Pixels::Contract(preprocess) => Pixels::Contract(preprocess),
+    })
+}
+
 /// Writes model, history and options; each file is whole or not there.
 fn save(folder: &Path, trained: &Trained, exported: &Exported) -> Result<()> {
     let write = |name: &str, bytes: &[u8]| {
@@ -214,10 +267,11 @@ impl TrainArgs {
     /// The configuration file or the defaults, changed by the other options.
     fn options(&self) -> Result<TrainOptions> {
         let mut options = match &self.config {
-            None => match self.preset {
-                PresetName::Quick => Preset::Quick.options(),
-                PresetName::Default => Preset::Default.options(),
-                PresetName::Best => Preset::Best.options(),
+            None => match (self.transfer.start(), self.preset) {
+                (Some(options), _) => options,
+                (None, PresetName::Quick) => Preset::Quick.options(),
+                (None, PresetName::Default) => Preset::Default.options(),
+                (None, PresetName::Best) => Preset::Best.options(),
             },
             Some(path) => {
                 let text = fs::read_to_string(path)
@@ -228,6 +282,7 @@ impl TrainArgs {
             }
         };
         self.network.apply(&mut options.architecture)?;
+        self.transfer.apply(&mut options)?;
         self.fit.apply(&mut options)?;
         self.augment.apply(&mut options);
         self.exported.apply(&mut options);

@@ -18,7 +18,7 @@ use crate::tune::settings::Settings;
 use crate::tune::space::{NetworkKind, Space};
 
 use super::GlobalArgs;
-use super::dataset::{ShapeArgs, load_settings, warn_of_skipped};
+use super::dataset::{ShapeArgs, load_settings, warn_of_skipped, with_validation};
 use super::signals::Stop;
 use progress::Progress;
 
@@ -113,9 +113,10 @@ pub(super) fn run(args: &TuneArgs, global: &GlobalArgs) -> Result<ExitCode> {
         parts: Parts::Learning,
         ..load_settings(&args.shape, Purpose::Training, global)?
     };
-    let dataset = dataset::load(&source, &loading)?
-        .with_validation(settings.base.validation_fraction, settings.base.seed)?;
+    let base = &settings.base;
+    let dataset = dataset::load(&source, &loading)?;
     warn_of_skipped(&dataset);
+    let dataset = with_validation(dataset, &source, base.validation_fraction, base.seed)?;
 
     let stop = Stop::listen()?;
     let mut progress = Progress::new(global.quiet);

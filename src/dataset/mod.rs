@@ -9,6 +9,7 @@ use anyhow::{Result, bail, ensure};
 use pipeline::preprocess::{Colour, Preprocess};
 
 pub mod contact_sheet;
+pub mod duplicates;
 pub mod export;
 mod fashion_mnist;
 mod fingerprint;
@@ -179,11 +180,27 @@ impl Dataset {
             .filter_map(|part| Some((part, self.part(part)?)))
     }
 
-    /// The same data with a validation part: its own if it has one, else `fraction` of the training images, stratified.
+    /// Images of the training and the validation part that are the same picture, in groups of two and more. Validation images are
+    /// counted on behind the training images.
+    pub fn duplicates(&self) -> Vec<Vec<usize>> {
+        let splits: Vec<&Split> = [Some(&self.train), self.validation.as_ref()]
+            .into_iter()
+            .flatten()
+            .collect();
+        duplicates::groups(&splits, &self.preprocess)
+    }
+
+    /// The same data with a validation part: its own if it has one, else `fraction` of the training images, stratified. Images of
+    /// one group in `duplicates`, which is of training images, are then in the same part.
     ///
     /// # Errors
     /// When `fraction` is not between 0 and 1, or nothing would be held out.
-    pub fn with_validation(mut self, fraction: f64, seed: u64) -> Result<Self> {
+    pub fn with_validation(
+        mut self,
+        fraction: f64,
+        seed: u64,
+        duplicates: &[Vec<usize>],
+    ) -> Result<Self> {
         if self.validation.is_some() {
             return Ok(self);
         }
@@ -192,6 +209,7 @@ impl Dataset {
             "validation fraction {fraction}: expected a number between 0 and 1"
         );
         let parts = split::stratified(&self.train.labels, fraction, seed);
+        let parts = duplicates::on_one_side(parts, duplicates);
         if parts.validation.is_empty() {
             bail!(
                 "{}: too few images to hold some out for validation",
@@ -376,7 +394,7 @@ mod tests {
     #[test]
     fn held_out_images_keep_pixels_label_and_source_together() {
         let whole = dataset(vec![0, 1, 0, 1, 0, 1, 0, 1, 0, 1]);
-        let halves = whole.clone().with_validation(0.2, 5).unwrap();
+        let halves = whole.clone().with_validation(0.2, 5, &[]).unwrap();
         let validation = halves.validation.as_ref().unwrap();
         assert_eq!((halves.train.len(), validation.len()), (8, 2));
         assert_eq!(halves.fingerprint, whole.fingerprint);
@@ -392,7 +410,7 @@ mod tests {
             (only.train.len(), only.validation.as_ref()),
             (0, Some(validation))
         );
-        let again = halves.clone().with_validation(0.5, 6).unwrap();
+        let again = halves.clone().with_validation(0.5, 6, &[]).unwrap();
         assert_eq!(
             again.train, halves.train,
             "a validation part that is there stays"
@@ -427,11 +445,11 @@ mod tests {
         for fraction in [0.0, 1.0, -0.1, f64::NAN] {
             assert!(
                 dataset(vec![0, 0, 1, 1])
-                    .with_validation(fraction, 1)
+                    .with_validation(fraction, 1, &[])
                     .is_err()
             );
         }
-        assert!(dataset(vec![0, 1]).with_validation(0.2, 1).is_err());
+        assert!(dataset(vec![0, 1]).with_validation(0.2, 1, &[]).is_err());
     }
 
     #[test]

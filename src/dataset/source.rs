@@ -30,6 +30,13 @@ pub enum Source {
     Manifest(PathBuf),
 }
 
+impl Source {
+    /// Whether its images are files of their own, as photos are.
+    pub fn is_image_files(&self) -> bool {
+        matches!(self, Self::Folder(_) | Self::Manifest(_))
+    }
+}
+
 /// What a data set can be, for messages.
 const KINDS: &str = "`fashion-mnist`, a folder of class folders, a folder of IDX files, a CSV of 785 columns, or a CSV with the \
                      columns path and label";

@@ -148,7 +148,7 @@ pub fn train(
 fn task(dataset: &Dataset, shape: ImageShape, transfer: Option<Transfer<'_>>) -> Task {
     let (mean, deviation) = match transfer {
         Some(Transfer { pretrained, .. }) => {
-            (pretrained.mean.clone(), pretrained.deviation.clone())
+            (pretrained.mean.to_vec(), pretrained.deviation.to_vec())
         }
         None => channel_statistics(&dataset.train.pixels, shape.channels),
     };

@@ -20,6 +20,7 @@ mod runtime;
 mod runtime_commands;
 mod testenv;
 mod training;
+mod transfer;
 mod tune;
 mod unequal_classes;
 mod whole_network;

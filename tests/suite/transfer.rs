@@ -1,0 +1,198 @@
+//! Training on top of a backbone, with weights drawn at random in place of pretrained ones.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use catalog::artifacts::initial_values;
+use catalog::backbone::{Classifier, Pretrained, Weights};
+use catalog::dataset::{Dataset, Split};
+use catalog::network::{Architecture, EfficientnetOptions, Network, Task, build};
+use catalog::training::export::export;
+use catalog::training::formulation::FormulationChoice;
+use catalog::training::options::TrainOptions;
+use catalog::training::run::{Trained, train};
+use catalog::training::schedule::Schedule;
+use catalog::training::transfer::{TrainedUnits, Transfer, TransferOptions};
+use pipeline::preprocess::{Colour, Preprocess};
+
+use crate::runtime;
+
+const SIDE: usize = 40;
+const CLASSES: usize = 3;
+
+/// Images of one colour each, with a pattern on it that differs from image to image.
+fn split(count: usize) -> Split {
+    let pixel = |image: usize, place: usize, channel: usize| {
+        let base = if channel == image % CLASSES { 180 } else { 60 };
+        (base + (image * 7 + place * 13 + place / SIDE * 5) % 50) as u8
+    };
+    Split {
+        pixels: (0..count)
+            .flat_map(|image| (0..SIDE * SIDE).map(move |place| (image, place)))
+            .flat_map(|(image, place)| (0..3).map(move |channel| pixel(image, place, channel)))
+            .collect(),
+        labels: (0..count).map(|image| (image % CLASSES) as u32).collect(),
+        sources: (0..count).map(|image| format!("image {image}")).collect(),
+    }
+}
+
+fn dataset() -> Dataset {
+    Dataset {
+        name: "colours".to_owned(),
+        classes: ["red", "green", "blue"].map(str::to_owned).to_vec(),
+        preprocess: Preprocess::stretch(SIDE as u32, SIDE as u32, Colour::Rgb),
+        train: split(24),
+        validation: Some(split(9)),
+        test: None,
+        skipped: vec![],
+        fingerprint: "colours".to_owned(),
+    }
+}
+
+fn architecture() -> Architecture {
+    Architecture::EfficientnetLite(EfficientnetOptions::default())
+}
+
+fn whole_network() -> Network {
+    let task = Task {
+        height: SIDE,
+        width: SIDE,
+        channels: 3,
+        classes: CLASSES,
+        mean: vec![127.0; 3],
+        deviation: vec![128.0; 3],
+    };
+    build(&architecture(), &task).unwrap()
+}
+
+/// What a backbone starts as, as if it had learnt it.
+fn pretrained() -> Pretrained {
+    let graph = whole_network().graph;
+    let names = graph.parameters().map(|(_, value, _)| value.name.clone());
+    let weights = |values: Vec<f32>| Weights {
+        shape: vec![values.len()],
+        values,
+    };
+    Pretrained {
+        parameters: names
+            .zip(initial_values(&graph, 5).into_iter().map(weights))
+            .filter(|(name, _)| name.starts_with("backbone."))
+            .collect(),
+        classifier: Classifier {
+            weight: weights(vec![]),
+            bias: weights(vec![]),
+        },
+        mean: [127.0; 3],
+        deviation: [128.0; 3],
+    }
+}
+
+fn options(trained: TrainedUnits) -> TrainOptions {
+    TrainOptions {
+        architecture: architecture(),
+        transfer: Some(TransferOptions {
+            trained,
+            variants: 2,
+            ..TransferOptions::default()
+        }),
+        epochs: 2,
+        batch_size: 8,
+        schedule: Schedule::one_cycle(0.02),
+        formulation: FormulationChoice::Portable,
+        ..TrainOptions::default()
+    }
+}
+
+fn trained(options: &TrainOptions, features: &Path) -> Trained {
+    let pretrained = pretrained();
+    let transfer = Transfer {
+        pretrained: &pretrained,
+        features,
+    };
+    train(
+        &dataset(),
+        options,
+        Some(transfer),
+        &runtime::training().environment,
+        None,
+        &AtomicBool::new(false),
+        &mut |_| {},
+    )
+    .unwrap()
+}
+
+fn model(options: &TrainOptions, trained: &Trained) -> Vec<u8> {
+    let runtime = runtime::training();
+    let exported = export(
+        &dataset(),
+        options,
+        trained,
+        &runtime.environment,
+        &runtime.version,
+    );
+    exported.unwrap().bytes
+}
+
+/// Names of the parameters that are no longer what they started as.
+fn changed(trained: &Trained) -> Vec<String> {
+    let pretrained = pretrained();
+    let graph = whole_network().graph;
+    let values = graph.parameters().zip(&trained.parameters);
+    values
+        .filter(|((_, value, _), data)| {
+            let before = pretrained.parameters.get(&value.name);
+            before.is_some_and(|before| before.values != **data)
+        })
+        .map(|((_, value, _), _)| value.name.clone())
+        .collect()
+}
+
+#[test]
+fn only_what_shall_learn_changes_and_the_export_is_the_whole_network() {
+    let folder = tempfile::tempdir().unwrap();
+    for (units, allowed) in [
+        (TrainedUnits::Last(0), &[][..]),
+        (TrainedUnits::Last(1), &["backbone.top."][..]),
+        (
+            TrainedUnits::Last(2),
+            &["backbone.top.", "backbone.block15."][..],
+        ),
+        (TrainedUnits::All, &["backbone."][..]),
+    ] {
+        let options = options(units);
+        let trained = trained(&options, folder.path());
+        // Compares its logits with the training session's.
+        model(&options, &trained);
+        let changed = changed(&trained);
+        assert_eq!(changed.is_empty(), allowed.is_empty(), "{units:?}");
+        for name in changed {
+            let is_allowed = allowed.iter().any(|prefix| name.starts_with(prefix));
+            assert!(is_allowed, "{units:?} changed {name}");
+            if let TrainedUnits::Last(_) = units {
+                let is_statistic = name.ends_with(".mean") || name.ends_with(".variance");
+                assert!(!is_statistic, "{units:?} changed the statistic {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn features_that_are_there_give_the_same_model_as_new_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = TrainOptions {
+        mirror_averaging: true,
+        ..options(TrainedUnits::Last(0))
+    };
+    let first = model(&options, &trained(&options, folder.path()));
+    let files = || {
+        let entries = std::fs::read_dir(folder.path()).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = files();
+    assert_eq!(before.len(), 2, "training and validation images");
+    let again = model(&options, &trained(&options, folder.path()));
+    assert_eq!(first, again);
+    assert_eq!(files(), before);
+}
