@@ -93,3 +93,43 @@ fn residual(
     let sum = graph.add(inner, shortcut)?;
     graph.relu(sum)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Op;
+    use crate::network::{Architecture, build};
+
+    /// Widths of the images that the convolutions of `options` give for images of 28×28, in their order.
+    fn sizes(options: ResnetOptions) -> Vec<usize> {
+        let task = Task {
+            height: 28,
+            width: 28,
+            channels: 1,
+            classes: 10,
+            mean: vec![0.0],
+            deviation: vec![1.0],
+        };
+        let network = build(&Architecture::Resnet(options), &task).unwrap();
+        let graph = &network.graph;
+        let mut sizes: Vec<usize> = graph
+            .nodes()
+            .iter()
+            .filter(|node| matches!(node.op, Op::Conv(_)))
+            .map(|node| layers::size(graph, node.outputs[0], 3))
+            .collect();
+        sizes.dedup();
+        sizes
+    }
+
+    #[test]
+    fn the_first_stage_halves_unless_its_stride_is_one() {
+        assert_eq!(sizes(ResnetOptions::default()), [28, 14, 7, 4]);
+        let first_stride = 1;
+        let options = ResnetOptions {
+            first_stride,
+            ..ResnetOptions::default()
+        };
+        assert_eq!(sizes(options), [28, 14, 7]);
+    }
+}

@@ -483,7 +483,7 @@ fn architectures() -> Vec<Architecture> {
         Architecture::Resnet(ResnetOptions {
             stem: 16,
             widths: vec![16, 32],
-            first_stride: 1,
+            first_stride: 2,
             blocks: 2,
             dropout: 0.0,
         }),
