@@ -303,11 +303,12 @@ mod tests {
         for part in [
             "images uint8 [N, 28, 28, 1]",
             "probabilities float32 [N, 10]",
-            "28×28 grey (width×height), fit stretch, filter bilinear, EXIF orientation apply",
+            "28×28 grey (width×height), fit pad, filter bilinear, EXIF orientation apply",
+            "trimmed within 5 % of the corner's colour",
             "0 T-shirt/top",
-            "fashion-mnist: 48000 images to learn from, 12000 to choose by",
+            "fashion-mnist: 54000 images to learn from, 6000 to choose by",
             " best",
-            "architecture.name resnet",
+            "architecture.name vgg",
         ] {
             assert!(joined.contains(part), "{part:?} is not in:\n{text}");
         }

@@ -1,13 +1,8 @@
-//! Shop photos, drawn here: what the default model makes of them under the contract of Fashion-MNIST.
+//! Shop photos, drawn here: what the default model makes of them.
 
 use std::fs;
 
-use catalog::default_model::default_model;
 use image::{Rgb, RgbImage, Rgba, RgbaImage};
-use pipeline::model::seal;
-use pipeline::onnx::ModelProto;
-use pipeline::preprocess::{Colour, Preprocess};
-use prost::Message as _;
 
 use crate::testenv::{QUICK, TestEnv, write_halves};
 
@@ -85,22 +80,9 @@ fn is_object(figures: &[Figure], x: u32, y: u32, (width, height): (u32, u32)) ->
     figures.iter().any(|figure| is_inside(figure, x, y))
 }
 
-/// The embedded model under the contract that a training on Fashion-MNIST gives its models.
-fn model() -> Vec<u8> {
-    let file = default_model().unwrap();
-    let mut metadata = file.metadata().clone();
-    metadata.preprocess = Preprocess::fashion_mnist(28, 28, Colour::Grey);
-    let mut model = ModelProto::decode(file.bytes()).unwrap();
-    model
-        .metadata_props
-        .retain(|entry| !entry.key().starts_with("catalog."));
-    seal(model, &metadata).unwrap()
-}
-
 #[test]
 fn drawn_shop_photos_are_told_apart() {
     let env = TestEnv::new();
-    env.write("model.onnx", model());
     fs::create_dir(env.path("photos")).unwrap();
     for (name, figures, _) in DRAWN {
         for (kind, size, ground, object) in [
@@ -132,14 +114,7 @@ fn drawn_shop_photos_are_told_apart() {
             .save(env.path(&format!("photos/{name}_cutout.png")))
             .unwrap();
     }
-    env.succeed(&[
-        "classify",
-        "photos",
-        "--model",
-        "model.onnx",
-        "--out",
-        "labels.csv",
-    ]);
+    env.succeed(&["classify", "photos", "--out", "labels.csv"]);
     let mut reader = csv::Reader::from_path(env.path("labels.csv")).unwrap();
     let mut wrong = Vec::new();
     let mut images = 0;
