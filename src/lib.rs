@@ -2,6 +2,7 @@
 //! folders with it. `ARCHITECTURE.md` is the map.
 
 pub mod artifacts;
+pub mod audit;
 pub mod autodiff;
 pub mod backbone;
 pub mod cli;

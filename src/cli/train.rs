@@ -16,14 +16,12 @@ use std::mem;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use pipeline::atomic_file;
-use pipeline::preprocess::Colour;
 
 use crate::backbone::{self, Pretrained};
-use crate::dataset::{self, Pixels, Purpose, Source};
-use crate::network::Variant;
+use crate::dataset::{self, Purpose, Source};
 use crate::runtime::{self, Need};
 use crate::training::checkpoint::CheckpointFile;
 use crate::training::events::Event;
@@ -36,6 +34,7 @@ use crate::training::transfer::Transfer;
 
 use super::GlobalArgs;
 use super::dataset::{ShapeArgs, load_settings, warn_of_skipped, with_validation};
+use super::pretrained::{FEATURES_FOLDER, for_backbone};
 use super::signals::Stop;
 use augment::AugmentArgs;
 use balance::BalanceArgs;
@@ -49,8 +48,6 @@ use transfer::TransferArgs;
 const MODEL_FILE: &str = "model.onnx";
 /// Name of the file with all options.
 const OPTIONS_FILE: &str = "options.json";
-/// Name of the folder for features in the cache folder.
-const FEATURES_FOLDER: &str = "features";
 /// What the first signal makes the run say.
 const STOPPING: &str = "stopping after this step with the best model so far, which --resume can take further; once more to stop at once";
 
@@ -227,29 +224,6 @@ fn pretrained(options: &TrainOptions, global: &GlobalArgs) -> Result<Option<Pret
         }
         _ => Ok(None),
     }
-}
-
-/// Images in the size the backbone was made for, unless another was asked for, and in colour.
-fn for_backbone(pixels: Pixels, variant: Variant) -> Result<Pixels> {
-    let side = (variant.side(), variant.side());
-    let check = |colour: Option<Colour>| {
-        ensure!(
-            colour != Some(Colour::Grey),
-            "a backbone takes colour images; leave out --colour grey"
-        );
-        Ok(Some(Colour::Rgb))
-    };
-    Ok(match pixels {
-        Pixels::Wished { size, colour } => Pixels::Wished {
-            size: size.or(Some(side)),
-            colour: check(colour)?,
-        },
-        Pixels::PlainBackground { size, colour } => Pixels::PlainBackground {
-            size: size.or(Some(side)),
-            colour: check(colour)?,
-        },
-        Pixels::Contract(preprocess) => Pixels::Contract(preprocess),
-    })
 }
 
 /// Writes model, history and options; each file is whole or not there.

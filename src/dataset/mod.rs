@@ -222,6 +222,19 @@ impl Dataset {
         Ok(self)
     }
 
+    /// The same data with every image in the training part.
+    pub fn as_one_part(mut self) -> Self {
+        for split in [self.validation.take(), self.test.take()]
+            .into_iter()
+            .flatten()
+        {
+            self.train.pixels.extend(split.pixels);
+            self.train.labels.extend(split.labels);
+            self.train.sources.extend(split.sources);
+        }
+        self
+    }
+
     /// The same data with one part alone, so that it can be judged by itself.
     pub fn only(self, part: Part) -> Self {
         let keep = |split: Option<Split>, of: Part| split.filter(|_| of == part);

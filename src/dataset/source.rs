@@ -35,6 +35,15 @@ impl Source {
     pub fn is_image_files(&self) -> bool {
         matches!(self, Self::Folder(_) | Self::Manifest(_))
     }
+
+    /// The file of an image that a data set calls `source`, where images are files of their own.
+    pub fn file(&self, source: &str) -> Option<PathBuf> {
+        match self {
+            Self::Folder(folder) => Some(folder.join(source)),
+            Self::Manifest(list) => Some(list.parent()?.join(source)),
+            Self::FashionMnist | Self::Idx(_) | Self::Csv { .. } => None,
+        }
+    }
 }
 
 /// What a data set can be, for messages.

@@ -2,6 +2,8 @@
 //!
 //! A pure function from labels to indices; it moves no pixels.
 
+use std::collections::BTreeMap;
+
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -45,6 +47,40 @@ pub fn stratified(labels: &[u32], fraction: f64, seed: u64) -> Parts {
     parts.train.sort_unstable();
     parts.validation.sort_unstable();
     parts
+}
+
+/// The fold, from 0 to `count - 1`, of each image: the images of every class are spread evenly over the folds, and those of one group
+/// in `groups` are in one fold. A group counts as an image of the class of its first one.
+///
+/// The same arguments give the same folds on every machine.
+pub fn folds(labels: &[u32], groups: &[Vec<usize>], count: usize, seed: u64) -> Vec<usize> {
+    let mut leaders: Vec<usize> = (0..labels.len()).collect();
+    for group in groups {
+        for &place in group {
+            leaders[place] = group[0];
+        }
+    }
+    let mut members: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    for (place, &leader) in leaders.iter().enumerate() {
+        if place == leader {
+            members.entry(labels[place]).or_default().push(place);
+        }
+    }
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut folds = vec![0; labels.len()];
+    // Each class goes on where the one before ended, so that the folds are of one size, too.
+    let mut next = 0;
+    for mut places in members.into_values() {
+        places.shuffle(&mut rng);
+        for place in places {
+            folds[place] = next % count.max(1);
+            next += 1;
+        }
+    }
+    for (place, leader) in leaders.into_iter().enumerate() {
+        folds[place] = folds[leader];
+    }
+    folds
 }
 
 /// How many images of each class are held out.
@@ -138,6 +174,29 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn folds_are_even_in_every_class_and_whole_in_every_group(
+            labels in prop::collection::vec(0u32..4, 1..200), count in 2usize..6, seed: u64,
+        ) {
+            let groups: Vec<Vec<usize>> = (0..labels.len()).step_by(10)
+                .filter(|&start| start + 2 < labels.len())
+                .map(|start| vec![start, start + 2])
+                .collect();
+            let folds = folds(&labels, &groups, count, seed);
+            prop_assert!(folds.iter().all(|&fold| fold < count));
+            for group in &groups {
+                prop_assert_eq!(folds[group[0]], folds[group[1]]);
+            }
+            let alone = super::folds(&labels, &[], count, seed);
+            for class in 0..4 {
+                let sizes = (0..count).map(|fold| {
+                    labels.iter().zip(&alone).filter(|&(&label, &of)| label == class && of == fold).count()
+                });
+                let sizes: Vec<usize> = sizes.collect();
+                prop_assert!(sizes.iter().max().unwrap() - sizes.iter().min().unwrap() <= 1);
+            }
+        }
+
         #[test]
         fn parts_are_disjoint_complete_and_proportional(
             labels in prop::collection::vec(0u32..6, 0..300), fraction in 0.05f64..0.95, seed: u64,

@@ -5,6 +5,7 @@
 //! file; nothing here runs a model or reads data, and the same figures give the same bytes, but for the times that are told.
 
 mod acceptance;
+pub mod audit;
 pub mod axis;
 pub mod chart;
 pub mod confidence;

@@ -58,8 +58,8 @@ pub enum Ending {
 ///
 /// The weights with the best validation accuracy are kept, and of several with the same accuracy those with the lowest loss. Once
 /// `stop` is set the run ends after the step under way, with the best weights so far; before the first validation those are the
-/// weights of that moment. A network that starts from a pretrained backbone gets it as `transfer`. With a checkpoint file, a run that was ended by whatever means continues where its last checkpoint was,
-/// and comes to the same weights.
+/// weights of that moment. A network that starts from a pretrained backbone gets it as `transfer`. With a checkpoint file, a run that
+/// was ended by whatever means continues where its last checkpoint was, and comes to the same weights.
 ///
 /// # Errors
 /// When the options are out of range, the network does not fit the images, the checkpoint is of another run or cannot be written,
@@ -145,7 +145,7 @@ pub fn train(
 }
 
 /// What the network has to know about the data.
-fn task(dataset: &Dataset, shape: ImageShape, transfer: Option<Transfer<'_>>) -> Task {
+pub(super) fn task(dataset: &Dataset, shape: ImageShape, transfer: Option<Transfer<'_>>) -> Task {
     let (mean, deviation) = match transfer {
         Some(Transfer { pretrained, .. }) => {
             (pretrained.mean.to_vec(), pretrained.deviation.to_vec())

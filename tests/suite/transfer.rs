@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use catalog::artifacts::initial_values;
+use catalog::audit::opinions;
 use catalog::backbone::{Classifier, Pretrained, Weights};
+use catalog::dataset::split::folds;
 use catalog::dataset::{Dataset, Split};
 use catalog::network::{Architecture, EfficientnetOptions, Network, Task, build};
 use catalog::training::export::export;
@@ -12,7 +14,7 @@ use catalog::training::formulation::FormulationChoice;
 use catalog::training::options::TrainOptions;
 use catalog::training::run::{Trained, train};
 use catalog::training::schedule::Schedule;
-use catalog::training::transfer::{TrainedUnits, Transfer, TransferOptions};
+use catalog::training::transfer::{TrainedUnits, Transfer, TransferOptions, out_of_fold};
 use pipeline::preprocess::{Colour, Preprocess};
 
 use crate::runtime;
@@ -195,4 +197,46 @@ fn features_that_are_there_give_the_same_model_as_new_ones() {
     let again = model(&options, &trained(&options, folder.path()));
     assert_eq!(first, again);
     assert_eq!(files(), before);
+}
+
+#[test]
+fn an_image_is_judged_by_what_did_not_learn_from_it() {
+    let features = tempfile::tempdir().unwrap();
+    let pretrained = pretrained();
+    let options = TrainOptions {
+        epochs: 15,
+        ..options(TrainedUnits::Last(0))
+    };
+    let mut dataset = dataset().as_one_part();
+    let folds = folds(&dataset.train.labels, &[], 3, 1);
+    let mut judged = |label: u32| {
+        dataset.train.labels[4] = label;
+        let probabilities = out_of_fold(
+            &dataset,
+            &folds,
+            &options,
+            Transfer {
+                pretrained: &pretrained,
+                features: features.path(),
+            },
+            &runtime::training().environment,
+            &AtomicBool::new(false),
+            &mut |_| (),
+        )
+        .unwrap();
+        let opinions = opinions(&probabilities, &dataset.train.labels);
+        (probabilities, opinions)
+    };
+    let (right, _) = judged(1);
+    let (wrong, opinions) = judged(2);
+    assert_eq!(right.row(4), wrong.row(4));
+    assert_ne!(right, wrong);
+    let least = (0..opinions.len())
+        .min_by(|&a, &b| {
+            let probability = |place: usize| opinions[place].label_probability;
+            probability(a).total_cmp(&probability(b))
+        })
+        .unwrap();
+    assert_eq!(least, 4);
+    assert_eq!(opinions[4].other, Some(1));
 }

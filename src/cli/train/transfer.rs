@@ -3,14 +3,14 @@
 use std::str::FromStr;
 
 use anyhow::{Context, Error, Result, bail, ensure};
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-use crate::network::Variant;
 use crate::training::options::TrainOptions;
 use crate::training::preset::on_backbone;
 use crate::training::transfer::TrainedUnits;
 
 use super::set;
+use crate::cli::pretrained::BackboneName;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Pretrained backbone")]
@@ -27,26 +27,6 @@ pub(super) struct TransferArgs {
     /// What the learning rate of the backbone is multiplied with [default: 0.1]
     #[arg(long, value_name = "FACTOR")]
     backbone_rate: Option<f32>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum BackboneName {
-    /// EfficientNet-Lite0: 4.7 million weights, made for 224×224
-    EfficientnetLite0,
-    /// EfficientNet-Lite1: 5.4 million weights, made for 240×240
-    EfficientnetLite1,
-    /// EfficientNet-Lite2: 6.1 million weights, made for 260×260
-    EfficientnetLite2,
-}
-
-impl BackboneName {
-    fn variant(self) -> Variant {
-        match self {
-            Self::EfficientnetLite0 => Variant::Lite0,
-            Self::EfficientnetLite1 => Variant::Lite1,
-            Self::EfficientnetLite2 => Variant::Lite2,
-        }
-    }
 }
 
 /// Which units of a backbone stay as they are.

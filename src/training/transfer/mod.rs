@@ -4,6 +4,7 @@
 //! of it; the rest learns from these by the loop that trains whole networks. What is exported is the whole network again.
 
 mod features;
+mod folds;
 mod store;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,8 @@ use crate::backbone::Pretrained;
 use crate::dataset::{Dataset, Split};
 use crate::graph::{Graph, Initializer};
 use crate::network::{self, Architecture, EfficientnetOptions, Network, Task};
+
+pub use folds::out_of_fold;
 
 /// Name that all parameters of a backbone begin with.
 const BACKBONE: &str = "backbone.";

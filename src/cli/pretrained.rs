@@ -1,0 +1,84 @@
+//! Pretrained networks as an argument, and what they ask of the images.
+
+use anyhow::{Result, ensure};
+use clap::ValueEnum;
+use pipeline::preprocess::Colour;
+
+use crate::dataset::Pixels;
+use crate::network::Variant;
+
+/// Folder for features in the cache folder.
+pub(super) const FEATURES_FOLDER: &str = "features";
+
+/// A pretrained network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum BackboneName {
+    /// EfficientNet-Lite0: 4.7 million weights, made for 224×224
+    EfficientnetLite0,
+    /// EfficientNet-Lite1: 5.4 million weights, made for 240×240
+    EfficientnetLite1,
+    /// EfficientNet-Lite2: 6.1 million weights, made for 260×260
+    EfficientnetLite2,
+}
+
+impl BackboneName {
+    pub(super) fn variant(self) -> Variant {
+        match self {
+            Self::EfficientnetLite0 => Variant::Lite0,
+            Self::EfficientnetLite1 => Variant::Lite1,
+            Self::EfficientnetLite2 => Variant::Lite2,
+        }
+    }
+}
+
+/// Images in the size the backbone was made for, unless another was asked for, and in colour.
+///
+/// # Errors
+/// When grey images were asked for.
+pub(super) fn for_backbone(pixels: Pixels, variant: Variant) -> Result<Pixels> {
+    let side = (variant.side(), variant.side());
+    let check = |colour: Option<Colour>| {
+        ensure!(
+            colour != Some(Colour::Grey),
+            "a backbone takes colour images; leave out --colour grey"
+        );
+        Ok(Some(Colour::Rgb))
+    };
+    Ok(match pixels {
+        Pixels::Wished { size, colour } => Pixels::Wished {
+            size: size.or(Some(side)),
+            colour: check(colour)?,
+        },
+        Pixels::PlainBackground { size, colour } => Pixels::PlainBackground {
+            size: size.or(Some(side)),
+            colour: check(colour)?,
+        },
+        Pixels::Contract(preprocess) => Pixels::Contract(preprocess),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_are_named_as_their_list_shows_them() {
+        for name in BackboneName::value_variants() {
+            let shown = name.variant().to_string();
+            assert_eq!(BackboneName::from_str(&shown, false), Ok(*name));
+        }
+    }
+
+    #[test]
+    fn a_backbone_takes_colour_in_its_own_size_unless_another_is_wished() {
+        let wished = |size, colour| for_backbone(Pixels::Wished { size, colour }, Variant::Lite1);
+        let expected = |side| Pixels::Wished {
+            size: Some((side, side)),
+            colour: Some(Colour::Rgb),
+        };
+        assert_eq!(wished(None, None).unwrap(), expected(240));
+        assert_eq!(wished(Some((96, 96)), None).unwrap(), expected(96));
+        let error = wished(None, Some(Colour::Grey)).unwrap_err().to_string();
+        assert!(error.contains("--colour grey"), "{error}");
+    }
+}
