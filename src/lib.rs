@@ -8,6 +8,7 @@ pub mod backbone;
 pub mod cli;
 pub mod dataset;
 pub mod default_model;
+pub mod diff;
 pub mod evaluation;
 pub mod graph;
 pub mod kernels;

@@ -18,6 +18,7 @@ pub(super) use self::arguments::ClassifyArgs;
 use self::progress::Progress;
 use self::report::Report;
 use super::signals::Stop;
+use super::tolerance::Tolerance;
 use super::{GlobalArgs, NOT_ALL_OK};
 use crate::runtime::{self, Need};
 
@@ -56,7 +57,7 @@ pub(super) fn run(arguments: &ClassifyArgs, global: &GlobalArgs) -> Result<ExitC
         return Ok(stop.exit_code());
     }
     let finished = outcome?;
-    let is_success = arguments.max_failures().allow(&finished.summary);
+    let is_success = is_tolerated(&finished.summary, arguments.max_failures());
 
     if let Some(path) = &report_path {
         let report = Report::new(
@@ -93,6 +94,12 @@ pub(super) fn run(arguments: &ClassifyArgs, global: &GlobalArgs) -> Result<ExitC
     } else {
         ExitCode::from(NOT_ALL_OK)
     })
+}
+
+/// Whether a run is a success. A folder that could not be read may hide any number of files, so it never is.
+fn is_tolerated(summary: &Summary, failures: Tolerance) -> bool {
+    let count = summary.found - summary.with_status(Status::Ok);
+    summary.skipped.unreadable_folders == 0 && failures.allows(count, summary.found)
 }
 
 /// What a person wants to know at the end.
@@ -212,6 +219,15 @@ mod tests {
                 "2.5 s, 4 images/s; the slowest stage was: walk",
             ]
         );
+    }
+
+    #[test]
+    fn a_folder_that_could_not_be_read_is_never_tolerated() {
+        let mut summary = summary();
+        assert!(!is_tolerated(&summary, Tolerance::Files(2)));
+        assert!(is_tolerated(&summary, Tolerance::Files(3)));
+        summary.skipped.unreadable_folders = 1;
+        assert!(!is_tolerated(&summary, Tolerance::Percent(100.0)));
     }
 
     #[test]

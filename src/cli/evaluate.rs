@@ -5,7 +5,7 @@ mod report;
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -21,6 +21,7 @@ use super::acceptance::AcceptanceArgs;
 use super::dataset::warn_of_skipped;
 use super::model::{ModelArgs, cores};
 use super::signals::Stop;
+use super::terminal::space;
 use super::{GlobalArgs, NOT_ALL_OK, print};
 use crate::dataset::{self, Dataset, LoadSettings, Part, Parts, Pixels, Purpose, Source};
 use crate::evaluation::{Judgement, judge};
@@ -28,9 +29,6 @@ use crate::metrics::Evaluation;
 use crate::metrics::display::{self, Space};
 use crate::report::Metrics;
 use crate::runtime::{self, Need};
-
-/// Columns of a table that goes to a file or another program.
-const COLUMNS_WITHOUT_TERMINAL: usize = 120;
 
 /// Say how good a model is on labelled images
 #[derive(Debug, Args)]
@@ -216,22 +214,6 @@ fn text(evaluation: &Evaluation, labels: &[String], space: Space) -> String {
         display::confusion_table(&evaluation.confusion_matrix, labels, space)
     );
     text
-}
-
-/// As wide as COLUMNS says, or else the terminal.
-fn space() -> Space {
-    let said = std::env::var("COLUMNS")
-        .ok()
-        .and_then(|columns| columns.parse().ok())
-        .filter(|&columns: &usize| columns > 0);
-    let terminal = || match console::Term::stdout().size_checked() {
-        Some((_, columns)) if io::stdout().is_terminal() => usize::from(columns),
-        _ => COLUMNS_WITHOUT_TERMINAL,
-    };
-    Space {
-        width: said.unwrap_or_else(terminal),
-        ..Space::default()
-    }
 }
 
 /// Files that were asked for, made before anything else so that a place that cannot be written is known at once.

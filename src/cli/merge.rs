@@ -1,7 +1,6 @@
 //! `catalog merge`: joins the labels of shards.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -13,7 +12,7 @@ use pipeline::atomic_file::StagedFile;
 use pipeline::classify::{LabelsFacts, Part, merge, path_text};
 use serde::{Deserialize, Serialize};
 
-use super::NOT_ALL_OK;
+use super::{NOT_ALL_OK, report_beside};
 
 /// Join the labels that `classify --shard` wrote
 #[derive(Debug, Args)]
@@ -72,7 +71,7 @@ pub(super) fn run(arguments: &MergeArgs) -> Result<ExitCode> {
         out.display()
     );
     let mut staged = StagedFile::create(out)?;
-    let mut report_file = StagedFile::create(&report_of(out))?;
+    let mut report_file = StagedFile::create(&report_beside(out))?;
     let mut parts = Vec::new();
     let (mut statuses, mut decisions) = (BTreeMap::new(), BTreeMap::new());
     let mut unreadable_folders = 0;
@@ -124,7 +123,7 @@ pub(super) fn run(arguments: &MergeArgs) -> Result<ExitCode> {
 }
 
 fn read_report(labels: &Path) -> Result<PartReport> {
-    let path = report_of(labels);
+    let path = report_beside(labels);
     let text = fs::read_to_string(&path).with_context(|| {
         format!(
             "the report {} that belongs to {} cannot be read",
@@ -134,10 +133,4 @@ fn read_report(labels: &Path) -> Result<PartReport> {
     })?;
     serde_json::from_str(&text)
         .with_context(|| format!("{} is not the report of a run", path.display()))
-}
-
-fn report_of(labels: &Path) -> PathBuf {
-    let mut path = OsString::from(labels);
-    path.push(".report.json");
-    path.into()
 }

@@ -5,6 +5,7 @@ mod audit;
 mod backbone;
 mod classify;
 mod dataset;
+mod diff;
 mod evaluate;
 mod inspect;
 mod logging;
@@ -14,11 +15,14 @@ mod pretrained;
 mod runtime;
 mod signals;
 mod table;
+mod terminal;
+mod tolerance;
 mod train;
 mod tune;
 
+use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -88,6 +92,7 @@ enum Command {
     Tune(tune::TuneArgs),
     Classify(Box<classify::ClassifyArgs>),
     Merge(merge::MergeArgs),
+    Diff(diff::DiffArgs),
     Evaluate(evaluate::EvaluateArgs),
     Inspect(inspect::InspectArgs),
     Audit(audit::AuditArgs),
@@ -98,6 +103,9 @@ enum Command {
 
 /// Exit code of a run whose result is in place, though not every file could be used without complaint.
 const NOT_ALL_OK: u8 = 3;
+
+/// Exit code of a comparison that found more changes than were allowed.
+const TOO_MANY_CHANGES: u8 = 4;
 
 /// Runs the program: parses `argv`, starts logging, runs the command, reports an error.
 pub fn main() -> ExitCode {
@@ -110,6 +118,7 @@ pub fn main() -> ExitCode {
         Command::Tune(arguments) => tune::run(arguments, &cli.global),
         Command::Classify(arguments) => classify::run(arguments, &cli.global),
         Command::Merge(arguments) => merge::run(arguments),
+        Command::Diff(arguments) => diff::run(arguments),
         Command::Evaluate(arguments) => evaluate::run(arguments, &cli.global),
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Audit(arguments) => audit::run(arguments, &cli.global),
@@ -121,6 +130,13 @@ pub fn main() -> ExitCode {
         tracing::error!("{error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// The place of the report of a run: beside its labels.
+fn report_beside(labels: &Path) -> PathBuf {
+    let mut path = OsString::from(labels);
+    path.push(".report.json");
+    path.into()
 }
 
 /// Writes a result to stdout. A reader that went away, as in `| head`, has what it wanted: that is no error.

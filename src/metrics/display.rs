@@ -224,7 +224,7 @@ fn confusion_list(matrix: &ConfusionMatrix, names: &[String], space: Space) -> S
 }
 
 /// Lays out rows of cells: the first `text_columns` left-aligned and shortened to fit `width`, the rest right-aligned and whole.
-fn table(rows: Vec<Vec<String>>, text_columns: usize, width: usize) -> String {
+pub(crate) fn table(rows: Vec<Vec<String>>, text_columns: usize, width: usize) -> String {
     let mut widths = column_widths(&rows);
     let mut excess =
         (widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1)).saturating_sub(width);
@@ -304,7 +304,7 @@ fn shorten(text: &str, width: usize) -> String {
 }
 
 /// A class name that cannot move the cursor: class names are folder names, and those may hold anything.
-fn printable(name: &str) -> String {
+pub(crate) fn printable(name: &str) -> String {
     name.chars()
         .map(|character| {
             if character.is_control() {

@@ -1,6 +1,6 @@
 //! Reports for people: one HTML file that needs nothing else, and its plots as files.
 //!
-//! [`Report`] is what training and evaluation write. Another report is a [`page::Page`] with sections of its own, made with
+//! [`Report`] is what training and evaluation write, [`diff::DiffReport`] the comparison of two files of labels. Another report is a [`page::Page`] with sections of its own, made with
 //! [`chart::Chart`] and the templates of `maud`, which escape every name. No report has a script, loads anything or links to a
 //! file; nothing here runs a model or reads data, and the same figures give the same bytes, but for the times that are told.
 
@@ -12,6 +12,7 @@ pub mod confidence;
 mod confusion;
 pub mod curves;
 mod data_sheet;
+pub mod diff;
 pub mod environment;
 pub mod figure;
 mod mistakes;
@@ -40,6 +41,7 @@ use page::{Page, Section, facts, name};
 
 pub use data_sheet::DataSheet;
 pub use record::Metrics;
+pub use thumbnail::photo_uri;
 
 /// Everything a report on a model tells.
 #[derive(Clone, Debug)]

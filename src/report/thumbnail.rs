@@ -1,13 +1,17 @@
-//! Pictures inside the page: the pixels that the model saw, as PNG in a data URI.
+//! Pictures inside the page, in a data URI: the pixels that the model saw as PNG, photos as JPEG.
 
 use std::io::Cursor;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::{CompressionType, FilterType as PngFilter, PngEncoder};
 use image::imageops::{self, FilterType};
 use image::{ExtendedColorType, GrayImage, ImageEncoder, RgbImage};
 use pipeline::preprocess::{Colour, Preprocess};
+
+/// Quality of JPEGs, of 100.
+const PHOTO_QUALITY: u8 = 82;
 
 /// An image of the data set as a data URI, its longer side at most `longest` pixels; smaller ones keep their own pixels.
 ///
@@ -45,6 +49,18 @@ pub(super) fn data_uri(pixels: &[u8], preprocess: &Preprocess, longest: u32) -> 
     ))
 }
 
+/// A photo as a data URI, as small as JPEG makes it; `None` where `pixels` are not `side × side` in RGB.
+pub fn photo_uri(pixels: &[u8], side: u32) -> Option<String> {
+    let photo = RgbImage::from_raw(side, side, pixels.to_vec())?;
+    let mut jpeg = Vec::new();
+    let encoder = JpegEncoder::new_with_quality(&mut jpeg, PHOTO_QUALITY);
+    photo.write_with_encoder(encoder).ok()?;
+    Some(format!(
+        "data:image/jpeg;base64,{}",
+        BASE64_STANDARD.encode(jpeg)
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,5 +82,14 @@ mod tests {
         let picture = decoded(&data_uri(&vec![7; 60_000], &large, 96).unwrap());
         assert_eq!((picture.width(), picture.height()), (96, 48));
         assert_eq!(data_uri(&[], &small, 96), None);
+    }
+
+    #[test]
+    fn photos_are_small_and_nothing_is_read_past_their_end() {
+        let uri = photo_uri(&[200; 64 * 64 * 3], 64).unwrap();
+        let jpeg = uri.strip_prefix("data:image/jpeg;base64,").unwrap();
+        let photo = image::load_from_memory(&BASE64_STANDARD.decode(jpeg).unwrap()).unwrap();
+        assert_eq!((photo.width(), photo.height()), (64, 64));
+        assert_eq!(photo_uri(&[200; 10], 64), None);
     }
 }

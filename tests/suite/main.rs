@@ -8,6 +8,7 @@ mod backbone;
 mod classify;
 mod datasets;
 mod decisions;
+mod diff;
 mod evaluate;
 mod formulations;
 mod gradients;

@@ -19,7 +19,7 @@ pub struct Acceptance {
 }
 
 /// The value of the `decision` column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Decision {
     /// The label can be used as it is.
     Accept,
@@ -46,6 +46,16 @@ pub struct Decisions {
 }
 
 impl Decision {
+    /// Every decision, in the order in which they are reported.
+    pub const ALL: [Self; 2] = [Self::Accept, Self::Review];
+
+    /// The decision with this word.
+    pub fn named(word: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|decision| decision.as_str() == word)
+    }
+
     /// The word in the column.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -5,6 +5,8 @@
 
 use std::path::{Component, Path};
 
+use super::path_text::decode_text;
+
 /// Where a file stands in the order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key(Vec<u8>);
@@ -30,6 +32,11 @@ impl Key {
                 .map(|&byte| if byte == b'/' { 0 } else { byte })
                 .collect(),
         )
+    }
+
+    /// The key of a path from its cell of the output.
+    pub(crate) fn of_cell(cell: &str) -> Self {
+        Self::of_shown_bytes(&decode_text(cell))
     }
 
     pub(crate) fn from_bytes(bytes: Vec<u8>) -> Self {
@@ -62,7 +69,7 @@ fn components(path: &Path) -> impl Iterator<Item = &[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::classify::path_text::{decode_text, path_text};
+    use crate::classify::path_text::path_text;
 
     #[test]
     fn keys_compare_like_the_components_of_paths() {
@@ -79,10 +86,7 @@ mod tests {
     fn a_key_can_be_had_from_the_cell_of_the_output() {
         for path in ["a/b.jpg", "/data/x y%0A.jpg", "../x\n/y"] {
             let path = Path::new(path);
-            assert_eq!(
-                Key::of_shown_bytes(&decode_text(&path_text(path))),
-                Key::of(path)
-            );
+            assert_eq!(Key::of_cell(&path_text(path)), Key::of(path));
         }
     }
 }

@@ -11,7 +11,6 @@ use serde::Deserialize;
 
 use super::key::Key;
 use super::labels_facts::LabelsFacts;
-use super::path_text::decode_text;
 use super::settings::Format;
 use super::shard::Shard;
 use crate::atomic_file::StagedFile;
@@ -231,7 +230,7 @@ fn key(line: &[u8], format: Format) -> Option<Key> {
             reader.records().next()?.ok()?.get(0)?.to_owned()
         }
     };
-    Some(Key::of_shown_bytes(&decode_text(&path)))
+    Some(Key::of_cell(&path))
 }
 
 #[cfg(test)]

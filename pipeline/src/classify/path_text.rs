@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 /// Writes a path: `/` between components, `./` before a relative one, escapes where needed.
 pub fn path_text(path: &Path) -> String {
@@ -55,6 +55,20 @@ pub fn decode_text(text: &str) -> Vec<u8> {
         };
     }
     bytes
+}
+
+/// Gives back the path behind [`path_text`]; none where this system has no path of those bytes.
+pub fn path_of(text: &str) -> Option<PathBuf> {
+    let bytes = decode_text(text);
+    #[cfg(unix)]
+    {
+        use std::os::unix::ffi::OsStringExt as _;
+        Some(std::ffi::OsString::from_vec(bytes).into())
+    }
+    #[cfg(not(unix))]
+    {
+        String::from_utf8(bytes).ok().map(PathBuf::from)
+    }
 }
 
 fn os_bytes(text: &OsStr) -> &[u8] {
@@ -168,7 +182,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_name_survives_a_csv_file(names in proptest::collection::vec(name(), 1..4)) {
-            let path: std::path::PathBuf = names.iter().map(|name| std::ffi::OsString::from_vec(name.clone())).collect();
+            let path: PathBuf = names.iter().map(|name| std::ffi::OsString::from_vec(name.clone())).collect();
             let text = path_text(&path);
             prop_assert!(!text.chars().any(char::is_control));
 
@@ -180,6 +194,7 @@ mod tests {
             let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(file.as_bytes());
             let record = reader.records().next().unwrap().unwrap();
             prop_assert_eq!(decode_text(&record[0]), [b"./", path.as_os_str().as_bytes()].concat());
+            prop_assert_eq!(path_of(&record[0]), Some(Path::new(".").join(&path)));
         }
 
         #[test]

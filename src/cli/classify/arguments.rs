@@ -1,21 +1,21 @@
 //! The options of `catalog classify`, and the settings they stand for.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufReader};
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, ValueEnum};
 use pipeline::classify::{
     DEFAULT_MEMORY_BUDGET, Destination, Format, Inputs, Link, Naming, Restart, Settings, Shard,
-    SortInto, Summary, read_list,
+    SortInto, read_list,
 };
-use pipeline::decode::{Limits, Status};
+use pipeline::decode::Limits;
 
 use crate::cli::acceptance::AcceptanceArgs;
 use crate::cli::model::{ModelArgs, at_least_one, cores};
+use crate::cli::report_beside;
+use crate::cli::tolerance::Tolerance;
 
 /// Label every image under some folders
 #[derive(Debug, Args)]
@@ -144,7 +144,7 @@ struct EarlierArgs {
 struct LimitArgs {
     /// End with success while no more files than this are not ok: a number, or a share such as 0.5%
     #[arg(long, value_name = "N|P%", default_value = "0")]
-    max_failures: MaxFailures,
+    max_failures: Tolerance,
     /// End the run, without publishing anything, once there are more failures than --max-failures
     #[arg(long)]
     fail_fast: bool,
@@ -186,8 +186,8 @@ impl ClassifyArgs {
         };
         let stop_after_failures = match (fail_fast, max_failures) {
             (false, _) => None,
-            (true, MaxFailures::Files(files)) => Some(*files),
-            (true, MaxFailures::Percent(_)) => anyhow::bail!(
+            (true, Tolerance::Files(files)) => Some(*files),
+            (true, Tolerance::Percent(_)) => anyhow::bail!(
                 "--fail-fast needs a number in --max-failures: a share is known only at the end"
             ),
         };
@@ -258,57 +258,16 @@ impl ClassifyArgs {
 
     /// Where the figures go; nowhere where labels go to standard output and no file was named.
     pub(super) fn report(&self) -> Option<PathBuf> {
-        let beside = || {
-            let mut path = OsString::from(&self.out);
-            path.push(".report.json");
-            PathBuf::from(path)
-        };
         match &self.output.report {
             Some(path) => Some(path.clone()),
             None if self.out.as_os_str() == "-" => None,
-            None => Some(beside()),
+            None => Some(report_beside(&self.out)),
         }
     }
 
     /// How many failures are no reason to complain.
-    pub(super) fn max_failures(&self) -> MaxFailures {
+    pub(super) fn max_failures(&self) -> Tolerance {
         self.limits.max_failures
-    }
-}
-
-/// How many failures are no reason to complain.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum MaxFailures {
-    /// So many files.
-    Files(u64),
-    /// So many in a hundred.
-    Percent(f64),
-}
-
-impl MaxFailures {
-    /// Whether a run is a success. A folder that could not be read may hide any number of files, so it never is.
-    pub(super) fn allow(self, summary: &Summary) -> bool {
-        let failures = summary.found - summary.with_status(Status::Ok);
-        summary.skipped.unreadable_folders == 0
-            && match self {
-                Self::Files(most) => failures <= most,
-                Self::Percent(most) => failures as f64 * 100.0 <= most * summary.found as f64,
-            }
-    }
-}
-
-impl FromStr for MaxFailures {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = "expected a number of files, or a share such as 0.5%";
-        match text.strip_suffix('%') {
-            None => text.parse().map(Self::Files).map_err(|_| wrong),
-            Some(number) => match number.trim().parse::<f64>() {
-                Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(Self::Percent(percent)),
-                _ => Err(wrong),
-            },
-        }
     }
 }
 
@@ -343,23 +302,6 @@ mod tests {
         assert_eq!(size("2 G"), Ok(2 << 30));
         for wrong in ["", "M", "1.5G", "-1", "0", "99999999999G", "x"] {
             assert!(size(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn failures_are_tolerated_by_number_or_share() {
-        let mut summary = Summary::new(&[]);
-        summary.found = 200;
-        summary.statuses[Status::Ok as usize] = 199;
-        summary.statuses[Status::Corrupt as usize] = 1;
-        let allow =
-            |text: &str, summary: &Summary| text.parse::<MaxFailures>().unwrap().allow(summary);
-        assert!(!allow("0", &summary) && allow("1", &summary));
-        assert!(!allow("0.4%", &summary) && allow("0.5%", &summary));
-        summary.skipped.unreadable_folders = 1;
-        assert!(!allow("100%", &summary));
-        for wrong in ["", "%", "101%", "-1", "1.5", "NaN%"] {
-            assert!(wrong.parse::<MaxFailures>().is_err(), "{wrong}");
         }
     }
 }
