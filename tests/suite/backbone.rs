@@ -45,7 +45,7 @@ fn list_names_the_networks_and_whose_weights_are_here() {
     assert!(
         finished
             .stderr
-            .contains("expected efficientnet-lite0, efficientnet-lite1, efficientnet-lite2"),
+            .contains("efficientnet-lite0, efficientnet-lite1, efficientnet-lite2"),
         "{finished:?}"
     );
 }

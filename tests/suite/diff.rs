@@ -44,8 +44,25 @@ fn the_terminal_gets_a_short_table() {
     let env = shop();
     let finished = diff(&env, &[]);
     assert_eq!(finished.code, Some(0), "{finished:?}");
-    insta::assert_snapshot!(finished.stdout, @"");
-    insta::assert_snapshot!(finished.stderr, @"");
+    insta::assert_snapshot!(finished.stdout, @r#"
+    5 files in both (6 old, 6 new): 3 in another category, 60.00 %
+
+    change                              files  of both
+    label   another label                   1  20.00 %
+    lost    no label any more               1  20.00 %
+    gained  a label for the first time      1  20.00 %
+    added   only in the new labels          1
+    gone    only in the old labels          1
+
+    old label     new label  files  of the old label
+    no label      shoe           1          100.00 %
+    <bag>, "big"  no label       1          100.00 %
+    shoe          boot           1          100.00 %
+
+    confidence of the 2 files that keep their label: mean 0.7000 before, 0.5500 now; 0 rose, 1 fell
+    "#);
+    let remark = "1 files are only in the new labels and 1 only in the old ones";
+    assert!(finished.stderr.contains(remark), "{finished:?}");
 }
 
 #[test]
@@ -53,7 +70,14 @@ fn the_csv_has_every_change_and_nothing_else() {
     let env = shop();
     let finished = diff(&env, &["--out", "changes.csv"]);
     assert_eq!(finished.code, Some(0), "{finished:?}");
-    insta::assert_snapshot!(env.read("changes.csv"), @"");
+    insta::assert_snapshot!(env.read("changes.csv"), @r#"
+    path,change,old_label,new_label,old_confidence,new_confidence,old_status,new_status
+    ./a.png,label,shoe,boot,0.900000,0.950000,ok,ok
+    ./added.png,added,,boot,,0.950000,,ok
+    ./b-d.png,lost,"<bag>, ""big""",,0.700000,,ok,vanished
+    ./e.png,gained,,shoe,,0.500000,corrupt,degraded
+    ./gone.png,gone,coat,,0.600000,,ok,
+    "#);
 
     // With moves, and to standard output, where nothing else goes then.
     let finished = diff(&env, &["--out", "-", "--min-move", "0.3"]);

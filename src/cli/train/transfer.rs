@@ -21,7 +21,7 @@ pub(super) struct TransferArgs {
     /// Which units of the backbone stay as they are, counted from the images: all, none, or so many [default: all]
     #[arg(long, value_name = "all|none|N")]
     freeze: Option<Freeze>,
-    /// Random variants of each training image that features are computed for, beside the image itself [default: 3]
+    /// Random variants of each training image that features are computed for, beside the image itself [default: 1]
     #[arg(long, value_name = "N")]
     variants: Option<usize>,
     /// What the learning rate of the backbone is multiplied with [default: 0.1]

@@ -63,7 +63,7 @@ impl Default for TransferOptions {
     fn default() -> Self {
         Self {
             trained: TrainedUnits::Last(0),
-            variants: 3,
+            variants: 1,
             backbone_rate: 0.1,
         }
     }
