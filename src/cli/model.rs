@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
 use ort::ep::{CUDA, ExecutionProvider as _};
 use pipeline::model::{
@@ -11,7 +11,7 @@ use pipeline::model::{
 };
 
 use crate::default_model::default_model;
-use crate::runtime::Runtime;
+use crate::runtime::{Runtime, cuda};
 
 /// Options that say which model runs, and where.
 #[derive(Debug, Args)]
@@ -129,6 +129,10 @@ impl ModelArgs {
         threads: usize,
     ) -> Result<(Classifier, Device)> {
         let load = |device| {
+            if let Device::Cuda(number) = device {
+                cuda::prepare(runtime, number)
+                    .with_context(|| format!("cannot run on {device}"))?;
+            }
             // Spinning would take the cores from the decoders.
             let session = SessionSettings {
                 device,

@@ -1,5 +1,6 @@
 //! `catalog runtime`: shows, installs and checks ONNX Runtime libraries.
 
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,7 +13,7 @@ use super::{GlobalArgs, print};
 use crate::runtime::install::{Depth, Source, State, Store, identify, megabytes};
 use crate::runtime::pip::Pip;
 use crate::runtime::wheel::{Accelerator, Platform, Wheel, wheels_for};
-use crate::runtime::{self, Need, Origin, Runtime, RuntimeSettings, wheel_to_fetch};
+use crate::runtime::{self, Need, Origin, Runtime, RuntimeSettings, cuda, wheel_to_fetch};
 
 /// Show, install and check ONNX Runtime libraries
 #[derive(Debug, Args)]
@@ -20,6 +21,7 @@ use crate::runtime::{self, Need, Origin, Runtime, RuntimeSettings, wheel_to_fetc
 Examples:
   catalog runtime doctor                what would be used, and whether it works
   catalog runtime install               fetch the library now instead of on first use
+  catalog runtime install --cuda        fetch all that training and classification on a GPU need
   catalog runtime install --wheel FILE  install from a wheel that was fetched elsewhere")]
 pub(super) struct RuntimeArgs {
     #[command(subcommand)]
@@ -41,7 +43,7 @@ struct InstallArgs {
     /// Name of a library as `list` shows it
     #[arg(value_name = "NAME", conflicts_with_all = ["cuda", "wheel"])]
     name: Option<String>,
-    /// Install the library that trains and classifies on NVIDIA GPUs (299 MB)
+    /// Install all that training and classification on NVIDIA GPUs need: ONNX Runtime for each, and NVIDIA's libraries (about 3 GB)
     #[arg(long, conflicts_with = "wheel")]
     cuda: bool,
     /// Install from this wheel instead of fetching one; its SHA-256 says which library it is
@@ -92,12 +94,28 @@ fn list(settings: &RuntimeSettings) -> Result<ExitCode> {
 }
 
 fn install(settings: &RuntimeSettings, options: &InstallArgs) -> Result<ExitCode> {
-    let wheel = choose(options)?;
     let source = match &options.wheel {
         Some(path) => Source::File(path),
         None => Source::Pip,
     };
+    let wheels = match options.cuda {
+        true => for_cuda(Platform::current())?,
+        false => vec![choose(options)?],
+    };
     let store = Store::new(&settings.cache);
+    for wheel in wheels {
+        install_one(settings, &store, wheel, source)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Installs a wheel and prints where its library is.
+fn install_one(
+    settings: &RuntimeSettings,
+    store: &Store,
+    wheel: &Wheel,
+    source: Source<'_>,
+) -> Result<()> {
     if settings.offline
         && matches!(source, Source::Pip)
         && store.state(wheel, Depth::Full) != State::Installed
@@ -112,15 +130,30 @@ fn install(settings: &RuntimeSettings, options: &InstallArgs) -> Result<ExitCode
     if !installed.new {
         tracing::info!("{} was installed already", wheel.id());
     }
-    print(&format!("{}\n", installed.path.display()))?;
-    Ok(ExitCode::SUCCESS)
+    print(&format!("{}\n", installed.path.display()))
+}
+
+/// All wheels that commands on a GPU need: ONNX Runtime for each command, and NVIDIA's libraries for each of those.
+fn for_cuda(platform: Platform) -> Result<Vec<&'static Wheel>> {
+    let libraries = wheels_for(platform).filter(|wheel| wheel.accelerator == Accelerator::Cuda);
+    let wheels: Vec<_> = libraries
+        .flat_map(|library| {
+            let needed = cuda::components(library.version).iter();
+            iter::once(library).chain(needed.map(|component| &component.wheel))
+        })
+        .collect();
+    if wheels.is_empty() {
+        bail!("no library for NVIDIA GPUs is known for {platform}; they exist for x86-64 Linux");
+    }
+    Ok(wheels)
 }
 
 /// The wheel that the options ask for.
 fn choose(options: &InstallArgs) -> Result<&'static Wheel> {
     let platform = Platform::current();
     if let Some(path) = &options.wheel {
-        return identify(path, wheels_for(platform));
+        let for_cuda = for_cuda(platform).unwrap_or_default();
+        return identify(path, wheels_for(platform).chain(for_cuda));
     }
     if let Some(name) = &options.name {
         if let Some(wheel) =
@@ -133,16 +166,6 @@ fn choose(options: &InstallArgs) -> Result<&'static Wheel> {
             "no library {name:?} is known for {platform}; there are: {}",
             names.join(", ")
         );
-    }
-    if options.cuda {
-        let Some(wheel) = wheels_for(platform)
-            .find(|wheel| wheel.accelerator == Accelerator::Cuda && wheel.training)
-        else {
-            bail!(
-                "no library for NVIDIA GPUs is known for {platform}; they exist for x86-64 Linux"
-            );
-        };
-        return Ok(wheel);
     }
     wheel_to_fetch(platform, Need::Training).or_else(|_| wheel_to_fetch(platform, Need::Inference))
 }
@@ -190,6 +213,7 @@ fn doctor(settings: &RuntimeSettings) -> Result<ExitCode> {
             |()| format!("{cache}, writable"),
         ),
     );
+    describe_cuda(&mut row, settings);
     let mut healthy = true;
     for (command, need) in [("train", Need::Training), ("classify", Need::Inference)] {
         let verdict = verdict(settings, need, &inspected, obstacle.as_deref());
@@ -218,6 +242,63 @@ fn describe(library: &Runtime, row: &mut impl FnMut(&str, String)) {
     row("version", library.version.clone());
     row("training API", yes_or_no(library.training).to_owned());
     row("providers", providers());
+}
+
+/// Driver, GPUs, and NVIDIA's libraries for each installed ONNX Runtime that can use them. None of them is needed on the CPU.
+fn describe_cuda(row: &mut impl FnMut(&str, String), settings: &RuntimeSettings) {
+    let driver = cuda::Driver::read();
+    let loaded = cuda::load_driver();
+    let version = driver.version.as_deref().unwrap_or("unknown version");
+    row(
+        "NVIDIA driver",
+        loaded
+            .as_ref()
+            .map_or_else(|error| format!("none: {error:#}"), |()| version.to_owned()),
+    );
+    row(
+        "GPUs",
+        match driver.gpus.as_slice() {
+            [] => "none that the driver names".to_owned(),
+            gpus => gpus.join(", "),
+        },
+    );
+    let store = Store::new(&settings.cache);
+    let folders = cuda::search_folders();
+    for (command, training) in [("train", true), ("classify", false)] {
+        let Some(wheel) = wheels_for(Platform::current())
+            .find(|wheel| wheel.accelerator == Accelerator::Cuda && wheel.training == training)
+        else {
+            continue;
+        };
+        let mut missing = Vec::new();
+        if store.state(wheel, Depth::Quick) != State::Installed {
+            missing.push(wheel.id());
+        }
+        for found in cuda::find(cuda::components(wheel.version), &store, &folders) {
+            let key = found.component.key;
+            match found.folder {
+                Some(folder) => row(key, folder.display().to_string()),
+                None if found.component.needed => {
+                    missing.push(key.to_owned());
+                    row(key, "not found".to_owned());
+                }
+                None => row(key, "not found (not always needed)".to_owned()),
+            }
+        }
+        if loaded.is_err() {
+            missing.push("the NVIDIA driver".to_owned());
+        }
+        row(
+            &format!("{command} on CUDA"),
+            match missing.as_slice() {
+                [] => "would run".to_owned(),
+                missing => format!(
+                    "would not run: {} missing; see `catalog runtime install --cuda`",
+                    missing.join(", ")
+                ),
+            },
+        );
+    }
 }
 
 /// Why there is no library, in the words of someone who looks and does not fetch.
@@ -323,12 +404,12 @@ mod tests {
 
     #[test]
     fn a_library_is_chosen_by_name_or_by_what_it_can_do() {
-        let options = |name: Option<&str>, cuda| InstallArgs {
+        let options = |name: Option<&str>| InstallArgs {
             name: name.map(str::to_owned),
-            cuda,
+            cuda: false,
             wheel: None,
         };
-        let message = choose(&options(Some("tensorflow"), false))
+        let message = choose(&options(Some("tensorflow")))
             .unwrap_err()
             .to_string();
         assert!(
@@ -342,19 +423,29 @@ mod tests {
             })
         {
             assert_eq!(
-                choose(&options(None, false)).unwrap().id(),
+                choose(&options(None)).unwrap().id(),
                 "onnxruntime-training-cpu-1.19.2"
             );
+            let ids: Vec<_> = for_cuda(Platform::current())
+                .unwrap()
+                .into_iter()
+                .map(Wheel::id)
+                .collect();
+            assert_eq!(ids.len(), 15, "{ids:?}");
+            for id in [
+                "onnxruntime-gpu-1.31.1",
+                "onnxruntime-training-1.19.2",
+                "nvidia-cudnn-cu11-8.9.6.50",
+                "nvidia-cudnn-cu13-9.19.0.56",
+            ] {
+                assert!(ids.iter().any(|known| known == id), "{id}");
+            }
             assert_eq!(
-                choose(&options(None, true)).unwrap().id(),
-                "onnxruntime-training-1.19.2"
-            );
-            assert_eq!(
-                choose(&options(Some("onnxruntime"), false)).unwrap().id(),
+                choose(&options(Some("onnxruntime"))).unwrap().id(),
                 "onnxruntime-1.32.0"
             );
             assert_eq!(
-                choose(&options(Some("onnxruntime-gpu-1.31.1"), false))
+                choose(&options(Some("onnxruntime-gpu-1.31.1")))
                     .unwrap()
                     .id(),
                 "onnxruntime-gpu-1.31.1"

@@ -3,7 +3,9 @@
 //! [`load`] finds a library, installs one where there is none, and makes it the process's own; everything that runs a model goes
 //! through the environment it returns. Sessions, providers and training are none of this module's business.
 
+pub mod cuda;
 pub mod install;
+pub mod nvidia;
 pub mod package;
 pub mod pip;
 pub(crate) mod staging;
@@ -91,6 +93,8 @@ pub struct Runtime {
     pub origin: Origin,
     /// Whether it has the training API.
     pub training: bool,
+    /// Folder for installed libraries, where those for a GPU are looked for too.
+    pub cache: PathBuf,
     /// What sessions and trainers are made in; it lives as long as the process.
     pub environment: Environment,
 }
@@ -135,6 +139,7 @@ pub fn load(settings: &RuntimeSettings, need: Need) -> Result<Runtime> {
         version,
         origin,
         training,
+        cache: settings.cache.clone(),
         environment,
     };
     *loaded = Some((settings.clone(), runtime.clone()));

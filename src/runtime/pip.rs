@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn the_download_names_the_wheel_in_full() {
         assert_eq!(
-            WHEELS[1].package().download_command(),
+            WHEELS[2].package().download_command(),
             "python3 -m pip download --no-deps --only-binary=:all: --python-version 3.11 --implementation cp --abi cp311 \
              --platform manylinux_2_28_x86_64 onnxruntime-training-cpu==1.19.2"
         );
@@ -230,7 +230,7 @@ mod tests {
         let output =
             shell("echo 'WARNING: slow' >&2; echo 'ERROR: disk quota exceeded' >&2; exit 1");
         let message = pip()
-            .downloaded(&WHEELS[1].package(), folder.path(), &output)
+            .downloaded(&WHEELS[2].package(), folder.path(), &output)
             .unwrap_err()
             .to_string();
         assert_eq!(
@@ -247,7 +247,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("notes.txt"), "").unwrap();
         let message = pip()
-            .downloaded(&WHEELS[1].package(), folder.path(), &shell("exit 0"))
+            .downloaded(&WHEELS[2].package(), folder.path(), &shell("exit 0"))
             .unwrap_err()
             .to_string();
         assert!(message.contains("left no wheel"), "{message}");
@@ -255,7 +255,7 @@ mod tests {
         std::fs::write(&wheel, "").unwrap();
         assert_eq!(
             pip()
-                .downloaded(&WHEELS[1].package(), folder.path(), &shell("exit 0"))
+                .downloaded(&WHEELS[2].package(), folder.path(), &shell("exit 0"))
                 .unwrap(),
             wheel
         );

@@ -55,7 +55,7 @@ impl fmt::Display for Platform {
     }
 }
 
-/// A Python wheel with an ONNX Runtime library in it.
+/// A Python wheel with a library in it: ONNX Runtime, or one that it needs.
 #[derive(Clone, Debug)]
 pub struct Wheel {
     /// Name of the package.
@@ -93,7 +93,7 @@ pub struct Member {
     pub original: Option<Original>,
 }
 
-const LINUX: Platform = Platform {
+pub(super) const LINUX: Platform = Platform {
     system: "linux",
     processor: "x86_64",
 };
@@ -110,9 +110,43 @@ const WINDOWS: Platform = Platform {
     processor: "x86_64",
 };
 
-/// The wheels the program knows. An installed one is preferred to a later one; what nothing but a wish for training or inference
+/// The wheels the program knows. An installed one is preferred to a later one, so that models run on
+/// the newer of two libraries for GPUs; what nothing but a wish for training or inference
 /// asks for is the first without an accelerator.
 pub const WHEELS: &[Wheel] = &[
+    Wheel {
+        name: "onnxruntime-gpu",
+        version: "1.31.1",
+        sha256: "e26c475fe361b2015f45b4b824bd13f0bb20204e59b62814e6f0acd5f3d491a6",
+        size: 255_560_985,
+        tag: "manylinux_2_28_x86_64",
+        platform: LINUX,
+        accelerator: Accelerator::Cuda,
+        training: false,
+        files: &[
+            Member {
+                source: "onnxruntime/capi/libonnxruntime.so.1.31.1",
+                name: "libonnxruntime.so",
+                size: 29_421_832,
+                sha256: "5104254339ecadae808da771bd0b63b240f0dbd466514234905e54372435c303",
+                original: None,
+            },
+            Member {
+                source: "onnxruntime/capi/libonnxruntime_providers_shared.so",
+                name: "libonnxruntime_providers_shared.so",
+                size: 14_632,
+                sha256: "086ec1d5388f64153d9c63470d126693db9a182c8ce236d3a1119068471b8a0d",
+                original: None,
+            },
+            Member {
+                source: "onnxruntime/capi/libonnxruntime_providers_cuda.so",
+                name: "libonnxruntime_providers_cuda.so",
+                size: 284_014_752,
+                sha256: "d5290158115fa5569a3fe8f1f4037ee9b0e86658a96e52f852bbb7039aa88137",
+                original: None,
+            },
+        ],
+    },
     Wheel {
         name: "onnxruntime-training",
         version: "1.19.2",
@@ -174,39 +208,6 @@ pub const WHEELS: &[Wheel] = &[
                 },
             }),
         }],
-    },
-    Wheel {
-        name: "onnxruntime-gpu",
-        version: "1.31.1",
-        sha256: "e26c475fe361b2015f45b4b824bd13f0bb20204e59b62814e6f0acd5f3d491a6",
-        size: 255_560_985,
-        tag: "manylinux_2_28_x86_64",
-        platform: LINUX,
-        accelerator: Accelerator::Cuda,
-        training: false,
-        files: &[
-            Member {
-                source: "onnxruntime/capi/libonnxruntime.so.1.31.1",
-                name: "libonnxruntime.so",
-                size: 29_421_832,
-                sha256: "5104254339ecadae808da771bd0b63b240f0dbd466514234905e54372435c303",
-                original: None,
-            },
-            Member {
-                source: "onnxruntime/capi/libonnxruntime_providers_shared.so",
-                name: "libonnxruntime_providers_shared.so",
-                size: 14_632,
-                sha256: "086ec1d5388f64153d9c63470d126693db9a182c8ce236d3a1119068471b8a0d",
-                original: None,
-            },
-            Member {
-                source: "onnxruntime/capi/libonnxruntime_providers_cuda.so",
-                name: "libonnxruntime_providers_cuda.so",
-                size: 284_014_752,
-                sha256: "d5290158115fa5569a3fe8f1f4037ee9b0e86658a96e52f852bbb7039aa88137",
-                original: None,
-            },
-        ],
     },
     Wheel {
         name: "onnxruntime",
@@ -433,10 +434,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("onnxruntime.whl");
         std::fs::write(&path, b"abc").unwrap();
-        let message = format!("{:#}", WHEELS[1].open(&path).unwrap_err());
+        let message = format!("{:#}", WHEELS[2].open(&path).unwrap_err());
         assert!(message.contains("SHA-256 is ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad (3 bytes)"), "{message}");
         assert!(
-            message.contains(WHEELS[1].sha256) && message.contains("onnxruntime.whl"),
+            message.contains(WHEELS[2].sha256) && message.contains("onnxruntime.whl"),
             "{message}"
         );
     }
