@@ -102,7 +102,7 @@ mod tests {
     fn the_likeliest_errors_come_first_and_copies_are_numbered() {
         let preprocess = Preprocess::stretch(1, 2, Colour::Grey);
         let split = Split {
-            pixels: vec![0, 255].repeat(5),
+            pixels: [0, 255].repeat(5),
             labels: vec![0, 0, 1, 1, 0],
             sources: vec![String::new(); 5],
         };

@@ -19,6 +19,9 @@ pub const MOVE_BINS: usize = 40;
 /// The label of a file, by its place in [`Figures::labels`]; none where it has none.
 pub type Label = Option<usize>;
 
+/// The old and the new decision on a file.
+pub type DecisionChange = (Option<Decision>, Option<Decision>);
+
 /// What two files of labels have in common and what not.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figures {
@@ -39,7 +42,7 @@ pub struct Figures {
     /// Files that are in both, by their old and their new status.
     pub statuses: BTreeMap<(Status, Status), u64>,
     /// Files that are in both, by their old and their new decision; none where not both files of labels have decisions.
-    pub decisions: Option<BTreeMap<(Option<Decision>, Option<Decision>), u64>>,
+    pub decisions: Option<BTreeMap<DecisionChange, u64>>,
     /// The files that keep their label.
     pub moves: Moves,
     /// Files of the changed label that both sides were surest of, by the lower of the two confidences, largest first.

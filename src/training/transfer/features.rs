@@ -107,9 +107,8 @@ impl Extractor {
             },
         )?;
         let model = lowering::model(proto).encode_to_vec();
-        let session = session(environment, &model, threads)
-            .map_err(ort::Error::<()>::from)
-            .context("ONNX Runtime refused the backbone")?;
+        let session =
+            session(environment, &model, threads).context("ONNX Runtime refused the backbone")?;
         let dims = trunk.graph.shape(trunk.features).dims();
         let feature_shape = dims.iter().skip(1).map(|dim| match dim {
             Dim::Fixed(size) | Dim::Batch(size) => *size,
