@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
-use pipeline::preprocess::Colour;
+use pipeline::preprocess::{Colour, Fit};
 
 use super::{GlobalArgs, print};
 use crate::dataset::export::{self, Format};
@@ -101,10 +101,23 @@ pub(super) struct ShapeArgs {
     /// Image colour [default: grey if all images are]
     #[arg(long, value_enum)]
     colour: Option<ColourArg>,
+    /// What happens to images of another shape [default: stretch; with a pretrained network pad]
+    #[arg(long, value_enum, conflicts_with = "plain_background")]
+    fit: Option<FitArg>,
     /// The images are photos of one object on a plain background: trim that off and keep proportions. A model trained on them
     /// does so too
     #[arg(long)]
     plain_background: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum FitArg {
+    /// Height and width are scaled independently
+    Stretch,
+    /// Scaled to fit inside, the rest white
+    Pad,
+    /// Scaled to cover, the middle kept
+    Crop,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -192,6 +205,11 @@ pub(super) fn load_settings(
             false => Pixels::Wished {
                 size: shape.size,
                 colour,
+                fit: shape.fit.map(|fit| match fit {
+                    FitArg::Stretch => Fit::Stretch,
+                    FitArg::Pad => Fit::Pad,
+                    FitArg::Crop => Fit::Crop,
+                }),
             },
         },
         parts: Parts::All,

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
-use pipeline::preprocess::Colour;
+use pipeline::preprocess::{Colour, Fit};
 
 use crate::dataset::Pixels;
 use crate::network::Variant;
@@ -31,7 +31,7 @@ impl BackboneName {
     }
 }
 
-/// Images in the size the backbone was made for, unless another was asked for, and in colour.
+/// Images in the size the backbone was made for, unless another was asked for, in colour, and in proportion unless asked otherwise.
 ///
 /// # Errors
 /// When grey images were asked for.
@@ -45,9 +45,11 @@ pub(super) fn for_backbone(pixels: Pixels, variant: Variant) -> Result<Pixels> {
         Ok(Some(Colour::Rgb))
     };
     Ok(match pixels {
-        Pixels::Wished { size, colour } => Pixels::Wished {
+        Pixels::Wished { size, colour, fit } => Pixels::Wished {
             size: size.or(Some(side)),
             colour: check(colour)?,
+            // docs/your-catalogue.md has what the others gave.
+            fit: fit.or(Some(Fit::Pad)),
         },
         Pixels::PlainBackground { size, colour } => Pixels::PlainBackground {
             size: size.or(Some(side)),
@@ -71,10 +73,14 @@ mod tests {
 
     #[test]
     fn a_backbone_takes_colour_in_its_own_size_unless_another_is_wished() {
-        let wished = |size, colour| for_backbone(Pixels::Wished { size, colour }, Variant::Lite1);
+        let wished = |size, colour| {
+            let fit = None;
+            for_backbone(Pixels::Wished { size, colour, fit }, Variant::Lite1)
+        };
         let expected = |side| Pixels::Wished {
             size: Some((side, side)),
             colour: Some(Colour::Rgb),
+            fit: Some(Fit::Pad),
         };
         assert_eq!(wished(None, None).unwrap(), expected(240));
         assert_eq!(wished(Some((96, 96)), None).unwrap(), expected(96));

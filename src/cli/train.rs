@@ -16,12 +16,12 @@ use std::mem;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use pipeline::atomic_file;
 
 use crate::backbone::{self, Pretrained};
-use crate::dataset::{self, Purpose, Source};
+use crate::dataset::{self, Dataset, Purpose, Source};
 use crate::runtime::{self, Need};
 use crate::training::checkpoint::CheckpointFile;
 use crate::training::events::Event;
@@ -36,6 +36,7 @@ use super::GlobalArgs;
 use super::dataset::{ShapeArgs, load_settings, warn_of_skipped, with_validation};
 use super::pretrained::{FEATURES_FOLDER, for_backbone};
 use super::signals::Stop;
+use super::tolerance::Tolerance;
 use augment::AugmentArgs;
 use balance::BalanceArgs;
 use exported::ExportedArgs;
@@ -74,6 +75,9 @@ pub struct TrainArgs {
     /// Start from the options in this file instead
     #[arg(long, value_name = "FILE.json", conflicts_with = "preset")]
     config: Option<PathBuf>,
+    /// Do not train where more files of the data than this cannot be used: a number, or a share such as 0.5% [default: any number]
+    #[arg(long, value_name = "N|P%")]
+    max_failures: Option<Tolerance>,
     #[command(flatten)]
     shape: ShapeArgs,
     #[command(flatten)]
@@ -110,7 +114,7 @@ pub(super) fn run(args: &TrainArgs, global: &GlobalArgs) -> Result<ExitCode> {
     fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot make the folder {}", args.out.display()))?;
     let outcome = train_into_folder(args, global, &source, &options);
-    if is_new && outcome.is_err() {
+    if is_new {
         // Only succeeds where the folder is empty: a run that never began leaves nothing behind.
         fs::remove_dir(&args.out).ok();
     }
@@ -146,6 +150,7 @@ fn train_into_folder(
     }
     let dataset = dataset::load(source, &settings)?;
     warn_of_skipped(&dataset);
+    check_failures(&dataset, args.max_failures)?;
     let dataset = with_validation(dataset, source, options.validation_fraction, options.seed)?;
     balance::report(&dataset, &options.balance);
 
@@ -156,7 +161,7 @@ fn train_into_folder(
     };
     let mut told = false;
     let mut formulation = String::new();
-    let trained = train(
+    let outcome = train(
         &dataset,
         options,
         transfer,
@@ -172,7 +177,15 @@ fn train_into_folder(
             }
             renderer.render(event);
         },
-    )?;
+    );
+    let trained = match outcome {
+        // Before the first step there is nothing to export.
+        Err(error) if stop.is_asked() => {
+            tracing::warn!("{error:#}");
+            return Ok(stop.exit_code());
+        }
+        outcome => outcome?,
+    };
     let exported = export(
         &dataset,
         options,
@@ -213,6 +226,22 @@ fn train_into_folder(
             Ok(ExitCode::FAILURE)
         }
     }
+}
+
+/// Refuses data of which more files cannot be used than allowed.
+fn check_failures(dataset: &Dataset, allowed: Option<Tolerance>) -> Result<()> {
+    let failures = dataset.skipped.len() as u64;
+    let images: usize = dataset.parts().map(|(_, split)| split.len()).sum();
+    if let Some(allowed) = allowed {
+        ensure!(
+            allowed.allows(failures, failures + images as u64),
+            "{}: {failures} of {} files cannot be used, more than the {} of --max-failures; mend or remove them, or allow more",
+            dataset.name,
+            failures + images as u64,
+            allowed.described()
+        );
+    }
+    Ok(())
 }
 
 /// The weights of the backbone, where there is one.

@@ -335,6 +335,7 @@ mod tests {
             pixels: Pixels::Wished {
                 size: None,
                 colour: None,
+                fit: None,
             },
             parts: Parts::All,
             purpose: Purpose::Training,

@@ -156,7 +156,7 @@ fn decode_all(files: Vec<LabelledFile>, preprocess: &Preprocess) -> Result<(Spli
 fn choose_preprocess(listing: &Listing, pixels: &Pixels) -> Result<Preprocess> {
     let (size, colour) = match pixels {
         Pixels::Contract(preprocess) => return Ok(preprocess.clone()),
-        Pixels::Wished { size, colour } | Pixels::PlainBackground { size, colour } => {
+        Pixels::Wished { size, colour, .. } | Pixels::PlainBackground { size, colour } => {
             (*size, *colour)
         }
     };
@@ -182,6 +182,10 @@ fn choose_preprocess(listing: &Listing, pixels: &Pixels) -> Result<Preprocess> {
     let colour = colour.unwrap_or(if all_grey { Colour::Grey } else { Colour::Rgb });
     Ok(match pixels {
         Pixels::PlainBackground { .. } => Preprocess::plain_background(height, width, colour),
+        Pixels::Wished { fit: Some(fit), .. } => Preprocess {
+            fit: *fit,
+            ..Preprocess::stretch(height, width, colour)
+        },
         _ => Preprocess::stretch(height, width, colour),
     })
 }
@@ -237,6 +241,7 @@ mod tests {
             pixels: Pixels::Wished {
                 size: None,
                 colour: None,
+                fit: None,
             },
             parts: Parts::All,
             purpose: Purpose::Training,
@@ -295,6 +300,7 @@ mod tests {
             pixels: Pixels::Wished {
                 size: Some((8, 9)),
                 colour: Some(Colour::Grey),
+                fit: None,
             },
             ..settings()
         };

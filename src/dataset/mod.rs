@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
-use pipeline::preprocess::{Colour, Preprocess};
+use pipeline::preprocess::{Colour, Fit, Preprocess};
 
 pub mod contact_sheet;
 pub mod duplicates;
@@ -98,13 +98,15 @@ pub struct LoadSettings {
 /// How the images of a data set become pixels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pixels {
-    /// In the size and colour wished for, or in the source's own; the rest is [`Preprocess::stretch`].
+    /// In the size, colour and fit wished for, or in the source's own; the rest is [`Preprocess::stretch`].
     Wished {
         /// Height and width in pixels. `None`: as the source has it; for image files the size they all share if no side is
         /// over 64, else 64×64.
         size: Option<(u32, u32)>,
         /// Colour. `None`: as the source has it; for image files grey if all are grey, else RGB.
         colour: Option<Colour>,
+        /// What happens to images of another shape. `None`: they are stretched.
+        fit: Option<Fit>,
     },
     /// As [`Pixels::Wished`], but trimmed and in proportion as [`Preprocess::plain_background`] says.
     PlainBackground {

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use pipeline::preprocess::{Colour, Preprocess};
+use pipeline::preprocess::{Colour, Fit, Preprocess};
 
 use super::{Dataset, LoadSettings, Part, Pixels, Split, fashion_mnist, pixel_csv};
 
@@ -128,9 +128,12 @@ fn preprocess(parts: &[Option<Numbered>; 3], settings: &LoadSettings) -> Result<
             let (height, width) = size.unwrap_or((height, width));
             Preprocess::plain_background(height, width, colour.unwrap_or(Colour::Grey))
         }
-        Pixels::Wished { size, colour } => {
+        Pixels::Wished { size, colour, fit } => {
             let (height, width) = size.unwrap_or((height, width));
-            Preprocess::stretch(height, width, colour.unwrap_or(Colour::Grey))
+            Preprocess {
+                fit: fit.unwrap_or(Fit::Stretch),
+                ..Preprocess::stretch(height, width, colour.unwrap_or(Colour::Grey))
+            }
         }
         Pixels::Contract(preprocess) => preprocess.clone(),
     };
@@ -274,6 +277,7 @@ mod tests {
             pixels: Pixels::Wished {
                 size: None,
                 colour: None,
+                fit: None,
             },
             parts: Parts::All,
             purpose: Purpose::Training,
@@ -333,6 +337,7 @@ mod tests {
             pixels: Pixels::Wished {
                 size: None,
                 colour: Some(Colour::Rgb),
+                fit: None,
             },
             ..settings()
         };
@@ -342,6 +347,7 @@ mod tests {
             pixels: Pixels::Wished {
                 size: Some((2, 2)),
                 colour: None,
+                fit: None,
             },
             ..settings()
         };

@@ -170,6 +170,7 @@ pub fn load_settings() -> LoadSettings {
         pixels: Pixels::Wished {
             size: None,
             colour: None,
+            fit: None,
         },
         parts: Parts::All,
         purpose: Purpose::Evaluation,

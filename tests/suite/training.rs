@@ -440,7 +440,28 @@ fn files_that_are_no_images_are_named_and_counted() {
         "halves/top/cut.png",
         &fs::read(env.path("halves/top/000.png")).unwrap()[..60],
     );
-    let finished = env.succeed(&[&["train", "halves", "--out", "model"], QUICK].concat());
+    let train = |failures| {
+        let arguments = [
+            "train",
+            "halves",
+            "--out",
+            "model",
+            "--max-failures",
+            failures,
+        ];
+        env.run(&[&arguments, QUICK].concat())
+    };
+    for too_few in ["1", "1.5%"] {
+        let refused = train(too_few);
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        assert!(
+            refused.stderr.contains("2 of 82 files cannot be used"),
+            "{refused:?}"
+        );
+        assert!(!env.path("model").exists());
+    }
+    let finished = train("2");
+    assert_eq!(finished.code, Some(0), "{finished:?}");
     let warnings: Vec<&str> = finished
         .stderr
         .lines()
