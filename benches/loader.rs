@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use catalog::dataset::Split;
+use catalog::dataset::{PixelStore, Split};
 use catalog::training::augment::{AugmentSettings, Erasing, ImageShape, augment, image_rng};
 use catalog::training::examples::LabelledImages;
 use catalog::training::loader::{Loader, LoaderOptions, write_targets};
@@ -27,7 +27,7 @@ fn split() -> Split {
     let mut pixels = vec![0; count * SHAPE.len()];
     random.fill_bytes(&mut pixels);
     Split {
-        pixels,
+        pixels: PixelStore::in_memory(pixels, SHAPE.len()),
         labels: (0..count)
             .map(|_| random.random_range(0..CLASSES))
             .collect(),
@@ -60,12 +60,12 @@ fn augmentation(criterion: &mut Criterion) {
         let mut out = vec![0; BATCH * SHAPE.len()];
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
-                let images = split.pixels.chunks_exact(SHAPE.len());
+                let images = split.pixels.images().map(Result::unwrap);
                 for (index, (image, out)) in
                     images.zip(out.chunks_exact_mut(SHAPE.len())).enumerate()
                 {
                     let mut rng = image_rng(1, 1, index as u64);
-                    augment(image, SHAPE, &settings, &mut rng, out);
+                    augment(&image, SHAPE, &settings, &mut rng, out);
                 }
                 black_box(&out);
             });

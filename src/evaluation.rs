@@ -71,9 +71,11 @@ pub fn judge(
     for (_, split) in dataset.parts() {
         for start in (0..split.len()).step_by(batch_size) {
             let images = batch_size.min(split.len() - start);
-            let pixels = &split.pixels[start * image_size..(start + images) * image_size];
-            batch[..pixels.len()].copy_from_slice(pixels);
-            batch[pixels.len()..].fill(0);
+            let (pixels, padding) = batch.split_at_mut(images * image_size);
+            for (out, image) in pixels.chunks_exact_mut(image_size).zip(start..) {
+                split.pixels.read(image, out)?;
+            }
+            padding.fill(0);
             let predictions = classify(&batch, images)?;
             for image in 0..images {
                 let verdict = verdict(split, start + image, &by_class, &predictions, image)?;
@@ -200,6 +202,7 @@ mod tests {
     use pipeline::preprocess::{Colour, Preprocess};
 
     use super::*;
+    use crate::dataset::PixelStore;
 
     fn names(names: &[&str]) -> Vec<String> {
         names.iter().map(|&name| name.to_owned()).collect()
@@ -214,7 +217,7 @@ mod tests {
             train: Split::default(),
             validation: None,
             test: Some(Split {
-                pixels: images.iter().map(|&(pixel, _)| pixel).collect(),
+                pixels: PixelStore::in_memory(images.iter().map(|&(pixel, _)| pixel).collect(), 1),
                 labels: images.iter().map(|&(_, label)| label).collect(),
                 sources: (0..images.len()).map(|index| format!("#{index}")).collect(),
             }),

@@ -16,6 +16,7 @@ pub mod lowering;
 pub mod metrics;
 pub mod network;
 pub mod operators;
+pub mod read_at;
 pub mod report;
 pub mod runtime;
 pub mod training;

@@ -80,6 +80,7 @@ mod tests {
 
     use super::super::{Oddity, Opinion};
     use super::*;
+    use crate::dataset::PixelStore;
     use crate::dataset::Split;
 
     #[test]
@@ -89,7 +90,7 @@ mod tests {
             classes: vec!["bag".into(), "=boot".into()],
             preprocess: Preprocess::stretch(1, 1, Colour::Grey),
             train: Split {
-                pixels: vec![0; 2],
+                pixels: PixelStore::in_memory(vec![0; 2], 1),
                 labels: vec![0, 1],
                 sources: vec!["bag/1.jpg".into(), "boot/2.jpg".into()],
             },

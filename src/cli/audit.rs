@@ -96,7 +96,7 @@ pub(super) fn run(args: &AuditArgs, global: &GlobalArgs) -> Result<ExitCode> {
     let pretrained = backbone::load(variant, &cache, global.offline)?;
     let mut settings = load_settings(&args.shape, Purpose::Training, global)?;
     settings.pixels = for_backbone(settings.pixels, variant)?;
-    let dataset = dataset::load(&source, &settings)?.as_one_part();
+    let dataset = dataset::load(&source, &settings)?.as_one_part()?;
     warn_of_skipped(&dataset);
 
     let stop = Stop::listen()?;
@@ -113,7 +113,7 @@ pub(super) fn run(args: &AuditArgs, global: &GlobalArgs) -> Result<ExitCode> {
         variants: 0,
         ..TransferOptions::default()
     });
-    let groups = dataset.duplicates();
+    let groups = dataset.duplicates()?;
     let folds = folds(
         &dataset.train.labels,
         &groups,
@@ -144,7 +144,7 @@ pub(super) fn run(args: &AuditArgs, global: &GlobalArgs) -> Result<ExitCode> {
         &probabilities,
         &groups,
         &sizes(&source, &dataset),
-    );
+    )?;
     let audited = Audited {
         dataset: &dataset,
         findings: &findings,

@@ -7,11 +7,14 @@ use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use pipeline::preprocess::{Colour, Fit};
 
-use super::{GlobalArgs, print};
+use super::{GlobalArgs, bytes, print};
 use crate::dataset::export::{self, Format};
 use crate::dataset::{
     Dataset, LoadSettings, Part, Parts, Pixels, Purpose, Source, contact_sheet, load,
 };
+
+/// Bytes of pixels that are kept in memory unless another number is given.
+pub(super) const DATA_MEMORY: u64 = 2 << 30;
 
 /// Get, look at and convert data sets
 #[derive(Debug, Args)]
@@ -108,6 +111,9 @@ pub(super) struct ShapeArgs {
     /// does so too
     #[arg(long)]
     plain_background: bool,
+    /// Memory for the pixels of image files; if they are more, they are kept in a file in the cache folder [default: 2G]
+    #[arg(long, value_name = "SIZE", value_parser = bytes::size)]
+    data_memory: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -215,6 +221,7 @@ pub(super) fn load_settings(
         parts: Parts::All,
         purpose,
         cache: global.cache_folder()?,
+        memory: shape.data_memory.unwrap_or(DATA_MEMORY),
         offline: global.offline,
     })
 }
@@ -228,7 +235,7 @@ pub(super) fn with_validation(
     seed: u64,
 ) -> Result<Dataset> {
     let duplicates = match source.is_image_files() {
-        true => dataset.duplicates(),
+        true => dataset.duplicates()?,
         false => vec![],
     };
     for line in duplicate_lines(&dataset, &duplicates) {
@@ -389,7 +396,7 @@ fn parse_size(text: &str) -> Result<(u32, u32), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dataset::Split;
+    use crate::dataset::{PixelStore, Split};
     use pipeline::preprocess::Preprocess;
 
     #[test]
@@ -404,7 +411,7 @@ mod tests {
     #[test]
     fn the_summary_is_an_aligned_table_that_adds_up() {
         let split = |labels: Vec<u32>| Split {
-            pixels: Vec::new(),
+            pixels: PixelStore::default(),
             sources: Vec::new(),
             labels,
         };

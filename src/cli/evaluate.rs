@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use self::acceptance::Trust;
 use super::acceptance::AcceptanceArgs;
-use super::dataset::warn_of_skipped;
+use super::dataset::{DATA_MEMORY, warn_of_skipped};
 use super::model::{ModelArgs, cores};
 use super::signals::Stop;
 use super::terminal::space;
@@ -182,6 +182,7 @@ fn load_settings(
         },
         purpose: Purpose::Evaluation,
         cache: global.cache_folder()?,
+        memory: DATA_MEMORY,
         offline: global.offline,
     })
 }

@@ -3,6 +3,7 @@
 mod acceptance;
 mod audit;
 mod backbone;
+mod bytes;
 mod classify;
 mod dataset;
 mod diff;

@@ -25,7 +25,10 @@ const PALE_INK: Rgb<u8> = Rgb([120, 120, 120]);
 
 /// Draws `examples` images of each class, one row per class, taken evenly from the training images (without any, from the
 /// first part that has images). Only the first 200 classes are drawn.
-pub fn draw(dataset: &Dataset, examples: u32) -> RgbImage {
+///
+/// # Errors
+/// When the images cannot be read back from their file.
+pub fn draw(dataset: &Dataset, examples: u32) -> Result<RgbImage> {
     let empty = Split::default();
     let split = dataset
         .parts()
@@ -61,10 +64,7 @@ pub fn draw(dataset: &Dataset, examples: u32) -> RgbImage {
             PALE_INK,
         );
         for (column, index) in evenly(members, examples as usize).enumerate() {
-            let example = example(
-                split.image(index, dataset.preprocess.bytes_per_image()),
-                &dataset.preprocess,
-            );
+            let example = example(&split.image(index)?, &dataset.preprocess);
             let left = name_width + column as u32 * (CELL + GAP);
             let (x, y) = (
                 left + (CELL - example.width()) / 2,
@@ -73,7 +73,7 @@ pub fn draw(dataset: &Dataset, examples: u32) -> RgbImage {
             imageops::replace(&mut sheet, &example, x.into(), y.into());
         }
     }
-    sheet
+    Ok(sheet)
 }
 
 /// Draws the sheet and writes it as PNG.
@@ -91,7 +91,7 @@ pub fn write(dataset: &Dataset, examples: u32, path: &Path) -> Result<()> {
             dataset.classes.len()
         );
     }
-    let sheet = draw(dataset, examples);
+    let sheet = draw(dataset, examples)?;
     let mut png = Vec::new();
     image::codecs::png::PngEncoder::new(&mut png)
         .write_image(
@@ -177,6 +177,7 @@ fn write_text(sheet: &mut RgbImage, text: &str, (x, y): (u32, u32), scale: u32, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataset::PixelStore;
 
     fn dataset(height: u32, width: u32, colour: Colour) -> Dataset {
         let preprocess = Preprocess::stretch(height, width, colour);
@@ -187,7 +188,10 @@ mod tests {
                 "a name that is far too long for a row of the sheet".into(),
             ],
             train: Split {
-                pixels: vec![200; 5 * preprocess.bytes_per_image()],
+                pixels: PixelStore::in_memory(
+                    vec![200; 5 * preprocess.bytes_per_image()],
+                    preprocess.bytes_per_image(),
+                ),
                 labels: vec![0, 0, 0, 1, 0],
                 sources: vec![String::new(); 5],
             },
@@ -201,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_row_has_its_name_and_its_examples() {
-        let sheet = draw(&dataset(28, 28, Colour::Grey), 3);
+        let sheet = draw(&dataset(28, 28, Colour::Grey), 3).unwrap();
         let name_width = 2 * GAP + LONGEST_NAME as u32 * LETTER;
         assert_eq!(
             sheet.dimensions(),
@@ -231,13 +235,10 @@ mod tests {
         for (height, width) in [(1, 1), (300, 7), (64, 224), (84, 85)] {
             for colour in [Colour::Grey, Colour::Rgb] {
                 let dataset = dataset(height, width, colour);
-                let example = example(
-                    dataset.train.image(0, dataset.preprocess.bytes_per_image()),
-                    &dataset.preprocess,
-                );
+                let example = example(&dataset.train.image(0).unwrap(), &dataset.preprocess);
                 assert!(example.width() <= CELL && example.height() <= CELL && example.width() > 0);
                 assert_eq!(example.get_pixel(0, 0), &Rgb([200; 3]));
-                draw(&dataset, 12);
+                draw(&dataset, 12).unwrap();
             }
         }
     }
@@ -249,7 +250,7 @@ mod tests {
         write(&dataset(28, 28, Colour::Rgb), 2, &path).unwrap();
         assert_eq!(
             image::open(&path).unwrap().to_rgb8(),
-            draw(&dataset(28, 28, Colour::Rgb), 2)
+            draw(&dataset(28, 28, Colour::Rgb), 2).unwrap()
         );
         assert_eq!(folder.path().read_dir().unwrap().count(), 1);
         assert!(write(&dataset(28, 28, Colour::Rgb), 0, &path).is_err());

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::Result;
 use pipeline::preprocess::Preprocess;
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
@@ -33,11 +34,15 @@ struct Sketch {
 
 /// Groups of two and more images that are the same picture: ascending, by their first image. The images of all splits are counted
 /// on, one split behind the other.
-pub fn groups(splits: &[&Split], preprocess: &Preprocess) -> Vec<Vec<usize>> {
-    let sketches: Vec<Sketch> = splits
-        .iter()
-        .flat_map(|split| sketches(split, preprocess))
-        .collect();
+///
+/// # Errors
+/// When the images cannot be read back from their file.
+pub fn groups(splits: &[&Split], preprocess: &Preprocess) -> Result<Vec<Vec<usize>>> {
+    let mut all = Vec::new();
+    for split in splits {
+        all.extend(sketches(split, preprocess)?);
+    }
+    let sketches = all;
     let mut parents: Vec<usize> = (0..sketches.len()).collect();
     for band in 0..=MOST_BITS as usize {
         let mut places: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
@@ -64,7 +69,7 @@ pub fn groups(splits: &[&Split], preprocess: &Preprocess) -> Vec<Vec<usize>> {
             .push(place);
     }
     groups.retain(|_, group| group.len() > 1);
-    groups.into_values().collect()
+    Ok(groups.into_values().collect())
 }
 
 /// The same parts, with every picture on one side only: what would be on both goes to training, because a picture that was learnt
@@ -86,19 +91,18 @@ pub fn on_one_side(parts: Parts, groups: &[Vec<usize>]) -> Parts {
     Parts { train, validation }
 }
 
-fn sketches(split: &Split, preprocess: &Preprocess) -> Vec<Sketch> {
+fn sketches(split: &Split, preprocess: &Preprocess) -> Result<Vec<Sketch>> {
     let (height, width) = (preprocess.height as usize, preprocess.width as usize);
     let channels = preprocess.colour.channels();
-    let bytes = preprocess.bytes_per_image();
     (0..split.len())
         .into_par_iter()
         .map(|place| {
-            let image = split.image(place, bytes);
-            let reduce = |rows, columns| reduced(image, [height, width, channels], rows, columns);
-            Sketch {
+            let image = split.image(place)?;
+            let reduce = |rows, columns| reduced(&image, [height, width, channels], rows, columns);
+            Ok(Sketch {
                 hash: difference_hash(&reduce(HASH, HASH + 1), channels),
                 thumbnail: reduce(THUMBNAIL, THUMBNAIL),
-            }
+            })
         })
         .collect()
 }
@@ -177,6 +181,7 @@ fn root(parents: &mut [usize], place: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataset::PixelStore;
     use crate::dataset::split::stratified;
     use pipeline::preprocess::Colour;
     use rand::{RngExt, SeedableRng};
@@ -218,7 +223,7 @@ mod tests {
 
     fn split(pictures: &[Vec<u8>]) -> Split {
         Split {
-            pixels: pictures.concat(),
+            pixels: PixelStore::in_memory(pictures.concat(), SIDE * SIDE * 3),
             labels: (0..pictures.len()).map(|place| place as u32 % 2).collect(),
             sources: vec![String::new(); pictures.len()],
         }
@@ -230,7 +235,7 @@ mod tests {
         pictures.push(pictures[3].clone());
         pictures.push(noisy(&pictures[7], 1));
         pictures.push(noisy(&pictures[3], 2));
-        let found = groups(&[&split(&pictures)], &preprocess());
+        let found = groups(&[&split(&pictures)], &preprocess()).unwrap();
         assert_eq!(found, [vec![3, 200, 202], vec![7, 201]]);
     }
 
@@ -238,7 +243,7 @@ mod tests {
     fn a_picture_is_on_one_side_of_the_split() {
         let pictures: Vec<Vec<u8>> = (0..40).map(|place| picture(place % 20)).collect();
         let split = split(&pictures);
-        let groups = groups(&[&split], &preprocess());
+        let groups = groups(&[&split], &preprocess()).unwrap();
         assert_eq!(groups.len(), 20);
         let parts = on_one_side(stratified(&split.labels, 0.5, 1), &groups);
         assert_eq!(parts.train.len() + parts.validation.len(), 40);
@@ -251,11 +256,11 @@ mod tests {
     #[test]
     fn thousands_of_empty_pictures_take_no_ages() {
         let split = Split {
-            pixels: vec![255; 3000 * 3 * 4 * 4],
+            pixels: PixelStore::in_memory(vec![255; 3000 * 3 * 4 * 4], 3 * 4 * 4),
             labels: vec![0; 3000],
             sources: vec![String::new(); 3000],
         };
-        let found = groups(&[&split], &Preprocess::stretch(4, 4, Colour::Rgb));
+        let found = groups(&[&split], &Preprocess::stretch(4, 4, Colour::Rgb)).unwrap();
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].len(), 3000);
     }

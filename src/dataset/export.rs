@@ -168,7 +168,7 @@ fn write_png(dataset: &Dataset, split: &Split, index: usize, path: &Path) -> Res
     let mut png = Vec::with_capacity(2048);
     PngEncoder::new_with_quality(&mut png, CompressionType::Default, FilterType::Adaptive)
         .write_image(
-            split.image(index, preprocess.bytes_per_image()),
+            &split.image(index)?,
             preprocess.width,
             preprocess.height,
             colour,
@@ -238,14 +238,14 @@ fn grey_bytes(dataset: &Dataset, split: &Split, indices: &[usize]) -> Result<(Ve
             dataset.name
         );
     }
-    let chosen = split.subset(indices, dataset.preprocess.bytes_per_image());
+    let chosen = split.subset(indices);
     let labels = chosen
         .labels
         .iter()
         .map(|&label| u8::try_from(label))
         .collect::<Result<_, _>>();
     Ok((
-        chosen.pixels,
+        chosen.pixels.to_vec()?,
         labels.with_context(|| {
             format!(
                 "{}: more than the 256 classes IDX and CSV hold",
@@ -305,6 +305,7 @@ fn file_name_of(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataset::PixelStore;
     use crate::dataset::{LoadSettings, Parts, Pixels, Purpose, Source, load};
     use pipeline::preprocess::Preprocess;
     use std::path::PathBuf;
@@ -312,9 +313,12 @@ mod tests {
     fn dataset(side: u32, colour: Colour) -> Dataset {
         let preprocess = Preprocess::stretch(side, side, colour);
         let split = |labels: Vec<u32>, seed: usize| Split {
-            pixels: (0..labels.len() * preprocess.bytes_per_image())
-                .map(|at| (at * 31 + at / 7 + seed) as u8)
-                .collect(),
+            pixels: PixelStore::in_memory(
+                (0..labels.len() * preprocess.bytes_per_image())
+                    .map(|at| (at * 31 + at / 7 + seed) as u8)
+                    .collect(),
+                preprocess.bytes_per_image(),
+            ),
             sources: vec![String::new(); labels.len()],
             labels,
         };
@@ -340,6 +344,7 @@ mod tests {
             parts: Parts::All,
             purpose: Purpose::Training,
             cache: PathBuf::new(),
+            memory: u64::MAX,
             offline: true,
         };
         load(

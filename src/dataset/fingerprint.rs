@@ -2,12 +2,16 @@
 //!
 //! Names of files do not enter: the same images in another folder are the same data.
 
+use anyhow::Result;
 use sha2::{Digest, Sha256};
 
 use super::{Dataset, Split};
 
 /// SHA-256 in hexadecimal over classes, shape, and the labels and pixels of every part in order.
-pub(super) fn of(dataset: &Dataset) -> String {
+///
+/// # Errors
+/// When the images cannot be read back from their file.
+pub(super) fn of(dataset: &Dataset) -> Result<String> {
     let mut hasher = Sha256::new();
     // Every piece is preceded by its length, so no two data sets feed the same bytes.
     hasher.update((dataset.classes.len() as u64).to_le_bytes());
@@ -27,21 +31,24 @@ pub(super) fn of(dataset: &Dataset) -> String {
         dataset.validation.as_ref(),
         dataset.test.as_ref(),
     ] {
-        add_split(&mut hasher, split);
+        add_split(&mut hasher, split)?;
     }
-    hexadecimal(&hasher.finalize())
+    Ok(hexadecimal(&hasher.finalize()))
 }
 
-fn add_split(hasher: &mut Sha256, split: Option<&Split>) {
+fn add_split(hasher: &mut Sha256, split: Option<&Split>) -> Result<()> {
     let Some(split) = split else {
         hasher.update(u64::MAX.to_le_bytes());
-        return;
+        return Ok(());
     };
     hasher.update((split.len() as u64).to_le_bytes());
     for label in &split.labels {
         hasher.update(label.to_le_bytes());
     }
-    hasher.update(&split.pixels);
+    for image in split.pixels.images() {
+        hasher.update(&image?);
+    }
+    Ok(())
 }
 
 /// SHA-256 in hexadecimal over the sorted hashes of the images with their labels: the same for any order of the images.
@@ -74,11 +81,12 @@ pub(super) fn hexadecimal(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dataset::PixelStore;
     use pipeline::preprocess::{Colour, Preprocess};
 
     fn dataset() -> Dataset {
         let split = |label| Split {
-            pixels: vec![label as u8; 4],
+            pixels: PixelStore::in_memory(vec![label as u8; 4], 4),
             labels: vec![label],
             sources: vec!["a".into()],
         };
@@ -96,15 +104,15 @@ mod tests {
 
     #[test]
     fn depends_on_content_only() {
-        let reference = of(&dataset());
+        let reference = of(&dataset()).unwrap();
         let mut same = dataset();
         same.name = "moved".into();
         same.train.sources = vec!["b".into()];
-        assert_eq!(of(&same), reference);
+        assert_eq!(of(&same).unwrap(), reference);
 
         let changes: [fn(&mut Dataset); 5] = [
             |d| d.classes[1].push('x'),
-            |d| d.train.pixels[3] ^= 1,
+            |d| d.train.pixels = PixelStore::in_memory(vec![0, 0, 0, 1], 4),
             |d| d.train.labels[0] = 1,
             |d| (d.preprocess.height, d.preprocess.width) = (1, 4),
             |d| d.validation = d.test.take(),
@@ -112,7 +120,7 @@ mod tests {
         for change in changes {
             let mut other = dataset();
             change(&mut other);
-            assert_ne!(of(&other), reference);
+            assert_ne!(of(&other).unwrap(), reference);
         }
     }
 

@@ -12,12 +12,15 @@ use pipeline::decode::{Decoded, Fault, Limits, decode_file};
 use pipeline::preprocess::{Colour, Preprocess};
 use rayon::prelude::*;
 
+use super::pixel_store::PixelWriter;
 use super::{Dataset, LoadSettings, Part, Pixels, Skipped, Split};
 
 /// At most this many files are looked at to choose size and colour.
 const SAMPLE: usize = 256;
 /// Images that all have one size are taken at it if neither side is longer.
 const LARGEST_OWN_SIDE: u32 = 64;
+/// Bytes of decoded images that wait for being kept: enough for all cores to be busy.
+const SLAB_BYTES: usize = 32 << 20;
 /// Height and width for all others.
 const DEFAULT_SIDE: u32 = 64;
 
@@ -64,12 +67,28 @@ pub(super) fn load(mut listing: Listing, settings: &LoadSettings) -> Result<Data
     listing.files.retain(|part, _| wanted.contains(part));
     let preprocess = choose_preprocess(&listing, &settings.pixels)?;
     let mut skipped = std::mem::take(&mut listing.skipped);
+    let image_size = preprocess.bytes_per_image();
+    let images: usize = listing.files.values().map(Vec::len).sum();
+    let bytes = images as u64 * image_size as u64;
+    let is_large = bytes > settings.memory;
+    if is_large {
+        tracing::info!(
+            "{images} images take {} MiB: they are kept in a file in {}, not in memory",
+            bytes >> 20,
+            settings.cache.display()
+        );
+    }
     let mut part = |part: Part| -> Result<Option<Split>> {
         let Some(files) = listing.files.remove(&part) else {
             return Ok(None);
         };
-        let (split, failed) =
-            decode_all(files, &preprocess).with_context(|| listing.name.clone())?;
+        let pixels = match is_large {
+            true => PixelWriter::in_file(&settings.cache, image_size),
+            false => PixelWriter::in_memory(files.len(), image_size),
+        };
+        let (split, failed) = pixels
+            .and_then(|pixels| decode_all(files, &preprocess, pixels))
+            .with_context(|| listing.name.clone())?;
         skipped.extend(failed);
         Ok(Some(split))
     };
@@ -90,21 +109,13 @@ pub(super) fn load(mut listing: Listing, settings: &LoadSettings) -> Result<Data
     })
 }
 
-fn decode_all(files: Vec<LabelledFile>, preprocess: &Preprocess) -> Result<(Split, Vec<Skipped>)> {
+/// Decodes the files of a part into `pixels`, some at a time; those that fail are left out and listed.
+fn decode_all(
+    files: Vec<LabelledFile>,
+    preprocess: &Preprocess,
+    mut pixels: PixelWriter,
+) -> Result<(Split, Vec<Skipped>)> {
     let image_size = preprocess.bytes_per_image();
-    let size = files
-        .len()
-        .checked_mul(image_size)
-        .context("too many images for this machine's memory")?;
-    let mut pixels = Vec::new();
-    pixels.try_reserve_exact(size).with_context(|| {
-        format!(
-            "{} images need {} MiB of memory: choose a smaller size",
-            files.len(),
-            size >> 20
-        )
-    })?;
-    pixels.resize(size, 0);
     tracing::debug!(
         "decoding {} images to {}×{}",
         files.len(),
@@ -112,33 +123,39 @@ fn decode_all(files: Vec<LabelledFile>, preprocess: &Preprocess) -> Result<(Spli
         preprocess.width
     );
     let limits = Limits::default();
-    let outcomes: Vec<Result<Decoded, Fault>> = files
-        .par_iter()
-        .zip(pixels.par_chunks_exact_mut(image_size))
-        .map(|(file, out)| decode_file(&file.path, preprocess, &limits, out))
-        .collect();
-
-    let mut split = Split::default();
+    let slab = (SLAB_BYTES / image_size.max(1)).clamp(1, files.len().max(1));
+    let mut buffer = vec![0; slab * image_size];
+    let mut labels = Vec::with_capacity(files.len());
+    let mut sources = Vec::with_capacity(files.len());
     let mut skipped = Vec::new();
     let mut damaged = 0;
-    for (index, (file, outcome)) in files.into_iter().zip(outcomes).enumerate() {
-        match outcome {
-            Err(fault) => skipped.push(Skipped {
-                path: file.source,
-                reason: fault.to_string(),
-            }),
-            Ok(decoded) => {
-                if let Some(note) = decoded.note {
-                    damaged += 1;
-                    tracing::debug!("{}: {note}", file.source);
+    let mut files = files.into_iter();
+    loop {
+        let files: Vec<LabelledFile> = files.by_ref().take(slab).collect();
+        if files.is_empty() {
+            break;
+        }
+        let outcomes: Vec<Result<Decoded, Fault>> = files
+            .par_iter()
+            .zip(buffer.par_chunks_exact_mut(image_size))
+            .map(|(file, out)| decode_file(&file.path, preprocess, &limits, out))
+            .collect();
+        let images = buffer.chunks_exact(image_size);
+        for ((file, image), outcome) in files.into_iter().zip(images).zip(outcomes) {
+            match outcome {
+                Err(fault) => skipped.push(Skipped {
+                    path: file.source,
+                    reason: fault.to_string(),
+                }),
+                Ok(decoded) => {
+                    if let Some(note) = decoded.note {
+                        damaged += 1;
+                        tracing::debug!("{}: {note}", file.source);
+                    }
+                    pixels.push(image)?;
+                    labels.push(file.label);
+                    sources.push(file.source);
                 }
-                // Close the gaps that failed files left.
-                pixels.copy_within(
-                    index * image_size..(index + 1) * image_size,
-                    split.len() * image_size,
-                );
-                split.labels.push(file.label);
-                split.sources.push(file.source);
             }
         }
     }
@@ -147,8 +164,11 @@ fn decode_all(files: Vec<LabelledFile>, preprocess: &Preprocess) -> Result<(Spli
             "{damaged} images are damaged and used as far as they go, as classification does"
         );
     }
-    pixels.truncate(split.len() * image_size);
-    split.pixels = pixels;
+    let split = Split {
+        pixels: pixels.finish()?,
+        labels,
+        sources,
+    };
     Ok((split, skipped))
 }
 
@@ -246,6 +266,7 @@ mod tests {
             parts: Parts::All,
             purpose: Purpose::Training,
             cache: PathBuf::new(),
+            memory: u64::MAX,
             offline: true,
         }
     }
@@ -272,7 +293,10 @@ mod tests {
         let dataset = load_dataset(&Source::Folder(root.path().to_owned()), &settings()).unwrap();
         assert_eq!(dataset.preprocess, Preprocess::stretch(2, 3, Colour::Grey));
         assert_eq!(dataset.train.labels, [0, 0, 0, 1, 1, 1]);
-        assert_eq!(dataset.train.image(4, 6), [21, 28, 35, 22, 29, 36]);
+        assert_eq!(
+            dataset.train.image(4).unwrap().as_ref(),
+            [21, 28, 35, 22, 29, 36]
+        );
         assert_eq!(dataset.train.sources[4], "coat/1.png");
     }
 
@@ -309,7 +333,7 @@ mod tests {
             (dataset.preprocess.height, dataset.preprocess.width),
             (8, 9)
         );
-        assert_eq!(dataset.train.pixels.len(), 8 * 8 * 9);
+        assert_eq!(dataset.train.pixels.to_vec().unwrap().len(), 8 * 8 * 9);
     }
 
     #[test]
@@ -336,7 +360,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(dataset.preprocess, contract);
-        assert_eq!(dataset.train.image(4, 27), expected);
+        assert_eq!(dataset.train.image(4).unwrap().as_ref(), expected);
     }
 
     #[test]

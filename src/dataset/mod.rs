@@ -5,6 +5,8 @@
 
 use std::path::PathBuf;
 
+use std::borrow::Cow;
+
 use anyhow::{Result, bail, ensure};
 use pipeline::preprocess::{Colour, Fit, Preprocess};
 
@@ -21,9 +23,11 @@ mod manifest;
 pub mod natural_order;
 mod numbered;
 mod pixel_csv;
+pub mod pixel_store;
 mod source;
 pub mod split;
 
+pub use pixel_store::PixelStore;
 pub use source::Source;
 
 /// Labelled images in three parts, ready for training.
@@ -50,10 +54,10 @@ pub struct Dataset {
 }
 
 /// A list of labelled images of one shape.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Split {
-    /// Pixels, `[N, H, W, C]` row-major.
-    pub pixels: Vec<u8>,
+    /// Pixels, `[H, W, C]` of each image.
+    pub pixels: PixelStore,
     /// One label per image.
     pub labels: Vec<u32>,
     /// Where each image came from: a path, or `file#index`.
@@ -89,8 +93,10 @@ pub struct LoadSettings {
     pub parts: Parts,
     /// What the data is for.
     pub purpose: Purpose,
-    /// The program's cache folder, where fetched data sets are kept.
+    /// The program's cache folder, where fetched data sets are kept, and the pixels of image files that are too many for memory.
     pub cache: PathBuf,
+    /// Bytes of pixels of image files that are kept in memory; if they are more, they go to a file.
+    pub memory: u64,
     /// Never fetch: fail and say what is missing.
     pub offline: bool,
 }
@@ -161,7 +167,7 @@ pub fn load(source: &Source, settings: &LoadSettings) -> Result<Dataset> {
         Source::Manifest(file) => image_files::load(manifest::list(file)?, settings)?,
     };
     dataset.check_size(settings.purpose)?;
-    dataset.fingerprint = fingerprint::of(&dataset);
+    dataset.fingerprint = fingerprint::of(&dataset)?;
     Ok(dataset)
 }
 
@@ -184,7 +190,10 @@ impl Dataset {
 
     /// Images of the training and the validation part that are the same picture, in groups of two and more. Validation images are
     /// counted on behind the training images.
-    pub fn duplicates(&self) -> Vec<Vec<usize>> {
+    ///
+    /// # Errors
+    /// When the images cannot be read back from their file.
+    pub fn duplicates(&self) -> Result<Vec<Vec<usize>>> {
         let splits: Vec<&Split> = [Some(&self.train), self.validation.as_ref()]
             .into_iter()
             .flatten()
@@ -218,23 +227,25 @@ impl Dataset {
                 self.name
             );
         }
-        let image_size = self.preprocess.bytes_per_image();
-        self.validation = Some(self.train.subset(&parts.validation, image_size));
-        self.train = self.train.subset(&parts.train, image_size);
+        self.validation = Some(self.train.subset(&parts.validation));
+        self.train = self.train.subset(&parts.train);
         Ok(self)
     }
 
     /// The same data with every image in the training part.
-    pub fn as_one_part(mut self) -> Self {
+    ///
+    /// # Errors
+    /// When its parts have images of different sizes, which no data set that was loaded has.
+    pub fn as_one_part(mut self) -> Result<Self> {
         for split in [self.validation.take(), self.test.take()]
             .into_iter()
             .flatten()
         {
-            self.train.pixels.extend(split.pixels);
+            self.train.pixels.append(split.pixels)?;
             self.train.labels.extend(split.labels);
             self.train.sources.extend(split.sources);
         }
-        self
+        Ok(self)
     }
 
     /// The same data with one part alone, so that it can be judged by itself.
@@ -299,11 +310,12 @@ impl Split {
         self.labels.is_empty()
     }
 
-    /// Pixels of one image, `[H, W, C]`; empty for an index out of range. `image_size` is [`Preprocess::bytes_per_image`].
-    pub fn image(&self, index: usize, image_size: usize) -> &[u8] {
-        self.pixels
-            .get(index * image_size..(index + 1) * image_size)
-            .unwrap_or_default()
+    /// Pixels of one image, `[H, W, C]`.
+    ///
+    /// # Errors
+    /// When there is no such image, or its file cannot be read.
+    pub fn image(&self, index: usize) -> Result<Cow<'_, [u8]>> {
+        self.pixels.image(index)
     }
 
     /// Number of images of each of `class_count` classes.
@@ -315,14 +327,10 @@ impl Split {
         counts
     }
 
-    /// The images at `indices`, in that order. `image_size` is [`Preprocess::bytes_per_image`].
-    pub fn subset(&self, indices: &[usize], image_size: usize) -> Self {
-        let mut pixels = Vec::with_capacity(indices.len() * image_size);
-        for &index in indices {
-            pixels.extend_from_slice(self.image(index, image_size));
-        }
+    /// The images at `indices`, in that order.
+    pub fn subset(&self, indices: &[usize]) -> Self {
         Self {
-            pixels,
+            pixels: self.pixels.subset(indices),
             labels: indices.iter().map(|&index| self.labels[index]).collect(),
             sources: indices
                 .iter()
@@ -395,7 +403,7 @@ mod tests {
             classes: vec!["bag".into(), "coat".into()],
             preprocess: Preprocess::stretch(1, 2, Colour::Grey),
             train: Split {
-                pixels: (0..labels.len() as u8 * 2).collect(),
+                pixels: PixelStore::in_memory((0..labels.len() as u8 * 2).collect(), 2),
                 sources: (0..labels.len()).map(|index| format!("#{index}")).collect(),
                 labels,
             },
@@ -416,7 +424,10 @@ mod tests {
         for split in [&halves.train, validation] {
             for (index, source) in split.sources.iter().enumerate() {
                 let original: usize = source[1..].parse().unwrap();
-                assert_eq!(split.image(index, 2), whole.train.image(original, 2));
+                assert_eq!(
+                    split.image(index).unwrap(),
+                    whole.train.image(original).unwrap()
+                );
                 assert_eq!(split.labels[index], whole.train.labels[original]);
             }
         }

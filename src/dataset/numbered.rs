@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use pipeline::preprocess::{Colour, Fit, Preprocess};
 
-use super::{Dataset, LoadSettings, Part, Pixels, Split, fashion_mnist, pixel_csv};
+use super::{Dataset, LoadSettings, Part, PixelStore, Pixels, Split, fashion_mnist, pixel_csv};
 
 /// Name of the file that names the classes, one a line, the first for label 0.
 pub(super) const CLASSES_FILE: &str = "classes.txt";
@@ -245,10 +245,13 @@ fn split_of(part: Numbered, classes: &Classes, colour: Colour) -> Result<Split> 
         labels.push(class);
     }
     Ok(Split {
-        pixels: match colour {
-            Colour::Grey => part.pixels,
-            Colour::Rgb => part.pixels.iter().flat_map(|&grey| [grey; 3]).collect(),
-        },
+        pixels: PixelStore::in_memory(
+            match colour {
+                Colour::Grey => part.pixels,
+                Colour::Rgb => part.pixels.iter().flat_map(|&grey| [grey; 3]).collect(),
+            },
+            (part.height * part.width) as usize * colour.channels(),
+        ),
         sources: (0..labels.len())
             .map(|index| format!("{file}#{index}"))
             .collect(),
@@ -282,6 +285,7 @@ mod tests {
             parts: Parts::All,
             purpose: Purpose::Training,
             cache: PathBuf::new(),
+            memory: u64::MAX,
             offline: true,
         }
     }
@@ -342,7 +346,10 @@ mod tests {
             ..settings()
         };
         let dataset = assembled([Some(part(&[0, 1])), None, None], &rgb).unwrap();
-        assert_eq!(dataset.train.pixels, [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]);
+        assert_eq!(
+            dataset.train.pixels.to_vec().unwrap(),
+            [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+        );
         let larger = LoadSettings {
             pixels: Pixels::Wished {
                 size: Some((2, 2)),

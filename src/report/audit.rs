@@ -163,11 +163,14 @@ impl AuditReport<'_> {
     fn card(&self, finding: &Finding) -> Markup {
         let split = &self.dataset.train;
         let label = self.class(split.labels[finding.place] as usize);
-        let pixels = split.image(finding.place, self.dataset.preprocess.bytes_per_image());
+        let picture = split
+            .image(finding.place)
+            .ok()
+            .and_then(|pixels| data_uri(&pixels, &self.dataset.preprocess, SIDE));
         let opinion = finding.opinion;
         html! {
             li {
-                @if let Some(picture) = data_uri(pixels, &self.dataset.preprocess, SIDE) {
+                @if let Some(picture) = picture {
                     img src=(picture) width=(SIDE) height=(SIDE) alt={ "Picture labelled " (printable(label)) };
                 }
                 dl {
@@ -207,6 +210,7 @@ mod tests {
 
     use super::*;
     use crate::audit::{Oddity, Opinion};
+    use crate::dataset::PixelStore;
     use crate::dataset::Split;
 
     #[test]
@@ -216,7 +220,7 @@ mod tests {
             classes: vec!["<bag>".into(), "boot".into()],
             preprocess: Preprocess::stretch(1, 1, Colour::Grey),
             train: Split {
-                pixels: vec![0, 100, 200],
+                pixels: PixelStore::in_memory(vec![0, 100, 200], 1),
                 labels: vec![0, 1, 1],
                 sources: ["a", "b", "c"].map(String::from).to_vec(),
             },

@@ -155,8 +155,10 @@ fn add_examples(classes: &mut [ClassSheet], split: &Split, dataset: &Dataset) {
                 continue;
             }
             let index = members[example * members.len() / count];
-            let pixels = split.image(index, dataset.preprocess.bytes_per_image());
-            let Some(picture) = data_uri(pixels, &dataset.preprocess, SIDE) else {
+            let pixels = split.image(index).ok();
+            let Some(picture) =
+                pixels.and_then(|pixels| data_uri(&pixels, &dataset.preprocess, SIDE))
+            else {
                 continue;
             };
             used += picture.len();
@@ -173,12 +175,13 @@ mod tests {
     use pipeline::preprocess::Preprocess;
 
     use super::*;
+    use crate::dataset::PixelStore;
 
     #[test]
     fn counts_examples_and_totals() {
         let labels: Vec<u32> = [vec![0; 20], vec![1; 3]].concat();
         let split = |labels: &[u32]| Split {
-            pixels: vec![9; labels.len()],
+            pixels: PixelStore::in_memory(vec![9; labels.len()], 1),
             labels: labels.to_vec(),
             sources: vec![String::new(); labels.len()],
         };

@@ -54,8 +54,8 @@ pub fn surest(dataset: &Dataset, verdicts: &[Verdict]) -> Vec<Mistake> {
             confidence,
             source: verdict.source.clone(),
             picture: places.get(place).and_then(|(split, index)| {
-                let pixels = split.image(*index, dataset.preprocess.bytes_per_image());
-                data_uri(pixels, &dataset.preprocess, SIDE)
+                let pixels = split.image(*index).ok()?;
+                data_uri(&pixels, &dataset.preprocess, SIDE)
             }),
         })
         .collect()
@@ -92,11 +92,12 @@ mod tests {
     use pipeline::preprocess::{Colour, Preprocess};
 
     use super::*;
+    use crate::dataset::PixelStore;
 
     #[test]
     fn the_surest_come_first_with_their_own_picture() {
         let split = |first: u8, count: u8| Split {
-            pixels: (first..first + count).collect(),
+            pixels: PixelStore::in_memory((first..first + count).collect(), 1),
             labels: vec![0; usize::from(count)],
             sources: (first..first + count)
                 .map(|index| format!("#{index}"))

@@ -194,6 +194,7 @@ mod tests {
     use pipeline::preprocess::{Colour, Preprocess};
 
     use super::*;
+    use crate::dataset::PixelStore;
     use crate::dataset::Split;
     use crate::evaluation::Verdict;
     use crate::metrics::thresholds::calibration;
@@ -225,7 +226,7 @@ mod tests {
             preprocess: Preprocess::stretch(1, 1, Colour::Grey),
             train: Split::default(),
             validation: Some(Split {
-                pixels: vec![0, 100, 200],
+                pixels: PixelStore::in_memory(vec![0, 100, 200], 1),
                 labels: vec![0, 1, 1],
                 sources: vec![String::new(); 3],
             }),

@@ -78,15 +78,17 @@ impl<'a> LabelledImages<'a> {
     /// # Errors
     /// When pixels and labels do not fit together, or an augmentation is out of range.
     pub fn new(split: &'a Split, shape: ImageShape, augment: AugmentSettings) -> Result<Self> {
-        let expected = split.len() * shape.len();
+        let pixels = &split.pixels;
         ensure!(
-            split.pixels.len() == expected,
-            "{} images of {}×{}×{} have {expected} bytes, found {}",
+            pixels.len() == split.len()
+                && (pixels.is_empty() || pixels.image_size() == shape.len()),
+            "{} labels of images of {}×{}×{}, but {} images of {} bytes",
             split.len(),
             shape.height,
             shape.width,
             shape.channels,
-            split.pixels.len()
+            pixels.len(),
+            pixels.image_size()
         );
         augment.validate()?;
         Ok(Self {
@@ -103,11 +105,6 @@ impl<'a> LabelledImages<'a> {
             width,
             channels,
         }
-    }
-
-    fn image(&self, index: usize) -> &[u8] {
-        let bytes = self.width();
-        &self.split.pixels[index * bytes..(index + 1) * bytes]
     }
 }
 
@@ -127,13 +124,12 @@ impl Examples for LabelledImages<'_> {
     }
 
     fn read(&self, index: usize, out: &mut [u8]) -> Result<()> {
-        out.copy_from_slice(self.image(index));
-        Ok(())
+        self.split.pixels.read(index, out)
     }
 
     fn vary(&self, index: usize, rng: &mut ChaCha8Rng, out: &mut [u8]) -> Result<()> {
         augment(
-            self.image(index),
+            &self.split.image(index)?,
             self.image_shape(),
             &self.augment,
             rng,

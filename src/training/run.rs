@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result};
 use ort::environment::Environment;
 
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, PixelStore};
 use crate::network::{self, Network, Task};
 
 use super::augment::ImageShape;
@@ -79,7 +79,7 @@ pub fn train(
         .as_ref()
         .context("the data set has no validation part")?;
     let shape = ImageShape::from(&dataset.preprocess);
-    let task = task(dataset, shape, transfer);
+    let task = task(dataset, shape, transfer)?;
     if let (Some(transfer), Some(TrainedUnits::Last(units))) =
         (transfer, options.transfer.map(|transfer| transfer.trained))
     {
@@ -145,37 +145,52 @@ pub fn train(
 }
 
 /// What the network has to know about the data.
-pub(super) fn task(dataset: &Dataset, shape: ImageShape, transfer: Option<Transfer<'_>>) -> Task {
+///
+/// # Errors
+/// When the images cannot be read back from their file.
+pub(super) fn task(
+    dataset: &Dataset,
+    shape: ImageShape,
+    transfer: Option<Transfer<'_>>,
+) -> Result<Task> {
     let (mean, deviation) = match transfer {
         Some(Transfer { pretrained, .. }) => {
             (pretrained.mean.to_vec(), pretrained.deviation.to_vec())
         }
-        None => channel_statistics(&dataset.train.pixels, shape.channels),
+        None => channel_statistics(&dataset.train.pixels, shape.channels)?,
     };
-    Task {
+    Ok(Task {
         height: shape.height,
         width: shape.width,
         channels: shape.channels,
         classes: dataset.classes.len(),
         mean,
         deviation,
-    }
+    })
 }
 
 /// Mean and standard deviation of each channel of pixels whose last axis is the channel.
-fn channel_statistics(pixels: &[u8], channels: usize) -> (Vec<f32>, Vec<f32>) {
-    let count = (pixels.len() / channels).max(1) as f64;
-    (0..channels)
-        .map(|channel| {
-            let values = || {
-                pixels[channel..]
-                    .iter()
-                    .step_by(channels)
-                    .map(|&value| u64::from(value))
-            };
-            let mean = values().sum::<u64>() as f64 / count;
-            let square = values().map(|value| value * value).sum::<u64>() as f64 / count;
-            (mean as f32, (square - mean * mean).max(0.0).sqrt() as f32)
+fn channel_statistics(pixels: &PixelStore, channels: usize) -> Result<(Vec<f32>, Vec<f32>)> {
+    let mut sums = vec![0_u64; channels];
+    let mut squares = vec![0_u64; channels];
+    for image in pixels.images() {
+        let image = image?;
+        for (channel, (sum, square)) in sums.iter_mut().zip(&mut squares).enumerate() {
+            let values = image[channel..].iter().step_by(channels);
+            for value in values.map(|&value| u64::from(value)) {
+                *sum += value;
+                *square += value * value;
+            }
+        }
+    }
+    let count = (pixels.len() * pixels.image_size() / channels).max(1) as f64;
+    Ok(sums
+        .into_iter()
+        .zip(squares)
+        .map(|(sum, square)| {
+            let mean = sum as f64 / count;
+            let variance = square as f64 / count - mean * mean;
+            (mean as f32, variance.max(0.0).sqrt() as f32)
         })
-        .unzip()
+        .unzip())
 }

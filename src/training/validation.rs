@@ -30,13 +30,17 @@ pub struct HeldOut {
 
 impl HeldOut {
     /// The first images of a split with the logits of all of them.
-    pub(super) fn of_split(split: &Split, shape: ImageShape, logits: Array2<f32>) -> Self {
+    ///
+    /// # Errors
+    /// When the images cannot be read back from their file.
+    pub(super) fn of_split(split: &Split, logits: Array2<f32>) -> Result<Self> {
         let count = split.len().min(HELD_OUT_IMAGES);
-        Self {
-            images: split.pixels[..count * shape.len()].to_vec(),
+        let first: Vec<usize> = (0..count).collect();
+        Ok(Self {
+            images: split.pixels.subset(&first).to_vec()?,
             logits,
             labels: split.labels.clone(),
-        }
+        })
     }
 }
 
@@ -97,17 +101,19 @@ pub(super) fn held_out(
     mirror_averaging: bool,
 ) -> Result<HeldOut> {
     let mut logits = Vec::new();
-    for batch in validation.pixels.chunks(EVALUATION_BATCH * shape.len()) {
-        let mut plain = session.evaluate(batch)?;
+    let places: Vec<usize> = (0..validation.len()).collect();
+    for places in places.chunks(EVALUATION_BATCH) {
+        let batch = validation.pixels.subset(places).to_vec()?;
+        let mut plain = session.evaluate(&batch)?;
         if mirror_averaging {
-            plain += &session.evaluate(&mirrored(batch, shape))?;
+            plain += &session.evaluate(&mirrored(&batch, shape))?;
             plain *= 0.5;
         }
         logits.push(plain);
     }
     let views: Vec<_> = logits.iter().map(|batch| batch.view()).collect();
     let logits = ndarray::concatenate(ndarray::Axis(0), &views)?;
-    Ok(HeldOut::of_split(validation, shape, logits))
+    HeldOut::of_split(validation, logits)
 }
 
 /// Images `[N, H, W, C]` with left and right exchanged.

@@ -175,6 +175,7 @@ pub fn load_settings() -> LoadSettings {
         parts: Parts::All,
         purpose: Purpose::Evaluation,
         cache: PathBuf::new(),
+        memory: u64::MAX,
         offline: true,
     }
 }
@@ -190,7 +191,7 @@ pub fn fashion_mnist_folder(folder: &Path, train: usize, test: usize) {
 
 fn first(split: &Split, count: usize) -> Split {
     assert!(count <= split.len());
-    split.subset(&(0..count).collect::<Vec<_>>(), 784)
+    split.subset(&(0..count).collect::<Vec<_>>())
 }
 
 /// Writes 28×28 grey images in IDX form.
@@ -198,7 +199,7 @@ pub fn write_idx(folder: &Path, part: &str, split: &Split) {
     let images = idx::Images {
         height: 28,
         width: 28,
-        pixels: split.pixels.clone(),
+        pixels: split.pixels.to_vec().unwrap(),
     };
     let labels: Vec<u8> = split.labels.iter().map(|&label| label as u8).collect();
     idx::write_images(&folder.join(format!("{part}-images-idx3-ubyte")), &images).unwrap();

@@ -82,7 +82,7 @@ fn classifier(model: &[u8]) -> Classifier {
 
 fn test_part(count: usize) -> Split {
     let test = fashion_mnist().test.as_ref().unwrap();
-    test.subset(&(0..count).collect::<Vec<_>>(), 784)
+    test.subset(&(0..count).collect::<Vec<_>>())
 }
 
 /// Index of the largest value of each row.
@@ -101,7 +101,9 @@ fn a_short_training_on_real_images_reaches_an_accuracy_of_80_percent() {
     let mut classifier = classifier(&trained.model);
     assert_eq!(classifier.labels(), fashion_mnist().classes);
     let test = test_part(TEST_IMAGES);
-    let predictions = classifier.classify(&test.pixels, TEST_IMAGES).unwrap();
+    let predictions = classifier
+        .classify(&test.pixels.to_vec().unwrap(), TEST_IMAGES)
+        .unwrap();
     let right = argmax(&predictions.logits)
         .into_iter()
         .zip(&test.labels)
@@ -182,7 +184,9 @@ fn images_written_as_files_get_the_labels_of_the_raw_pixels() {
 
     let test = test_part(TEST_IMAGES);
     let mut classifier = classifier(&fashion_model().model);
-    let predictions = classifier.classify(&test.pixels, TEST_IMAGES).unwrap();
+    let predictions = classifier
+        .classify(&test.pixels.to_vec().unwrap(), TEST_IMAGES)
+        .unwrap();
     let expected = argmax(&predictions.logits);
 
     let mut reader = csv::Reader::from_path(env.path("labels.csv")).unwrap();
@@ -429,6 +433,24 @@ fn a_diverging_training_says_so_in_one_line() {
         !env.path("model/training.checkpoint").exists(),
         "it would diverge again"
     );
+}
+
+#[test]
+fn images_that_are_too_many_for_memory_train_the_same_model() {
+    let env = TestEnv::new();
+    write_halves(&env.path("halves"), 20);
+    env.write("halves/left/notes.txt", "not an image");
+    let train = |out: &str, memory: &str| {
+        let arguments = ["train", "halves", "--out", out, "--data-memory", memory];
+        let finished = env.succeed(&[&arguments, QUICK, &["--epochs", "2"]].concat());
+        let model = fs::read(env.path(out).join("model.onnx")).unwrap();
+        (model, finished.stderr)
+    };
+    let (in_memory, quiet) = train("one", "1M");
+    let (in_a_file, told) = train("two", "1K");
+    assert_eq!(in_memory, in_a_file);
+    assert!(!quiet.contains("not in memory"), "{quiet}");
+    assert!(told.contains("81 images take"), "{told}");
 }
 
 #[test]

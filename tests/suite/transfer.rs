@@ -7,7 +7,7 @@ use catalog::artifacts::initial_values;
 use catalog::audit::opinions;
 use catalog::backbone::{Classifier, Pretrained, Weights};
 use catalog::dataset::split::folds;
-use catalog::dataset::{Dataset, Split};
+use catalog::dataset::{Dataset, PixelStore, Split};
 use catalog::network::{Architecture, EfficientnetOptions, Network, Task, build};
 use catalog::training::export::export;
 use catalog::training::formulation::FormulationChoice;
@@ -29,10 +29,13 @@ fn split(count: usize) -> Split {
         (base + (image * 7 + place * 13 + place / SIDE * 5) % 50) as u8
     };
     Split {
-        pixels: (0..count)
-            .flat_map(|image| (0..SIDE * SIDE).map(move |place| (image, place)))
-            .flat_map(|(image, place)| (0..3).map(move |channel| pixel(image, place, channel)))
-            .collect(),
+        pixels: PixelStore::in_memory(
+            (0..count)
+                .flat_map(|image| (0..SIDE * SIDE).map(move |place| (image, place)))
+                .flat_map(|(image, place)| (0..3).map(move |channel| pixel(image, place, channel)))
+                .collect(),
+            SIDE * SIDE * 3,
+        ),
         labels: (0..count).map(|image| (image % CLASSES) as u32).collect(),
         sources: (0..count).map(|image| format!("image {image}")).collect(),
     }
@@ -207,7 +210,7 @@ fn an_image_is_judged_by_what_did_not_learn_from_it() {
         epochs: 15,
         ..options(TrainedUnits::Last(0))
     };
-    let mut dataset = dataset().as_one_part();
+    let mut dataset = dataset().as_one_part().unwrap();
     let folds = folds(&dataset.train.labels, &[], 3, 1);
     let mut judged = |label: u32| {
         dataset.train.labels[4] = label;

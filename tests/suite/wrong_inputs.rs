@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use catalog::dataset::Split;
+use catalog::dataset::{PixelStore, Split};
 use pipeline::onnx::{
     DimensionProto, DimensionValue, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
     TensorShapeProto, TensorTypeProto, TypeProto, TypeValue, ValueInfoProto, data_type,
@@ -58,7 +58,7 @@ fn data_sets_that_cannot_be_trained_on() {
     );
     env.write("names/classes.txt", "bag\ncoat\n");
     let split = Split {
-        pixels: vec![0; 784 * 4],
+        pixels: PixelStore::in_memory(vec![0; 784 * 4], 784),
         labels: vec![0, 1, 0, 1],
         sources: vec![String::new(); 4],
     };

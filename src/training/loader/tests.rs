@@ -1,5 +1,5 @@
 use super::*;
-use crate::dataset::Split;
+use crate::dataset::{PixelStore, Split};
 use crate::training::augment::{AugmentSettings, ImageShape};
 use crate::training::examples::LabelledImages;
 
@@ -16,7 +16,7 @@ fn split(images: usize) -> Split {
         .collect();
     let labels = (0..images).map(|image| (image % 3) as u32).collect();
     Split {
-        pixels,
+        pixels: PixelStore::in_memory(pixels, SHAPE.len()),
         labels,
         sources: (0..images).map(|image| format!("file#{image}")).collect(),
     }
@@ -174,9 +174,12 @@ fn large_batches_are_made_by_several_threads_and_are_the_same() {
     let batch_size = PARALLEL_FROM / shape.len() + 1;
     let count = 2 * batch_size;
     let large = Split {
-        pixels: (0..count * shape.len())
-            .map(|index| (index * 31 % 251) as u8)
-            .collect(),
+        pixels: PixelStore::in_memory(
+            (0..count * shape.len())
+                .map(|index| (index * 31 % 251) as u8)
+                .collect(),
+            shape.len(),
+        ),
         ..split(count)
     };
     check_threads(&large, shape, batch_size);
@@ -298,7 +301,7 @@ fn what_does_not_fit_is_named() {
         "there are no images to train on"
     );
     let cut = Split {
-        pixels: good.pixels[1..].to_vec(),
+        pixels: good.pixels.subset(&[1, 2, 3]),
         ..good.clone()
     };
     let refused = |split: &Split, augment: AugmentSettings| {
@@ -308,7 +311,7 @@ fn what_does_not_fit_is_named() {
     };
     assert_eq!(
         refused(&cut, AugmentSettings::none()),
-        "4 images of 2×3×1 have 24 bytes, found 23"
+        "4 labels of images of 2×3×1, but 3 images of 6 bytes"
     );
     assert_eq!(
         message(&good, 2, options(2)),

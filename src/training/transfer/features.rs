@@ -137,7 +137,7 @@ impl Extractor {
             views: views.count(),
             shape: self.feature_shape.clone(),
         };
-        let path = folder.join(self.name(split, views));
+        let path = folder.join(self.name(split, views)?);
         if let Some(store) = Store::open(&path, &layout)? {
             progress(layout.examples * layout.views)?;
             return Ok(store);
@@ -154,9 +154,10 @@ impl Extractor {
             batch
                 .par_chunks_exact_mut(bytes)
                 .zip(places.into_par_iter())
-                .for_each(|(out, &(place, view))| {
-                    views.write(split.image(place, bytes), place, view, shape, out);
-                });
+                .try_for_each(|(out, &(place, view))| {
+                    views.write(&split.image(place)?, place, view, shape, out);
+                    anyhow::Ok(())
+                })?;
             self.run(batch, places.len(), |features| writer.write(features))?;
             progress(places.len())?;
         }
@@ -183,13 +184,15 @@ impl Extractor {
     }
 
     /// The digest of everything the features depend on.
-    fn name(&self, split: &Split, views: &Views) -> String {
+    fn name(&self, split: &Split, views: &Views) -> Result<String> {
         let mut digest = Sha256::new();
         digest.update(self.digest);
         digest.update(format!("{views:?}"));
-        digest.update(&split.pixels);
+        for image in split.pixels.images() {
+            digest.update(&image?);
+        }
         let digest = digest.finalize();
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 }
 

@@ -42,7 +42,7 @@ pub fn out_of_fold(
     ensure!(count >= 2, "{count} folds: at least 2 are needed");
     let (backbone, settings) = backbone(options)?;
     let shape = ImageShape::from(&dataset.preprocess);
-    let task = task(dataset, shape, Some(transfer));
+    let task = task(dataset, shape, Some(transfer))?;
     let mut cut = network::build_cut(backbone, &task, 0).context("building the network")?;
     start_from(
         &mut cut.tail.graph,

@@ -239,7 +239,7 @@ pub(super) fn train(
         history,
         summary,
         ending,
-        held_out: HeldOut::of_split(validation, shape, logits),
+        held_out: HeldOut::of_split(validation, logits)?,
     })
 }
 

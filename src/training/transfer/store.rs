@@ -11,6 +11,8 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, ensure};
 use tempfile::NamedTempFile;
 
+use crate::read_at::read_exact_at;
+
 /// Most bytes that the features of all runs together take on disk.
 const MOST_BYTES: u64 = 16 << 30;
 
@@ -82,7 +84,7 @@ impl Store {
         let width = self.layout.width();
         let place = ((example * self.layout.views + view) * width * 4) as u64;
         let mut bytes = vec![0; width * 4];
-        read_at(&self.file, &mut bytes, place)
+        read_exact_at(&self.file, &mut bytes, place)
             .with_context(|| format!("cannot read features from {}", self.path.display()))?;
         for (value, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
             *value = f32::from_le_bytes(*bytes);
@@ -185,24 +187,6 @@ fn make_room(folder: &Path, wanted: u64) -> Result<()> {
         // A run that still reads it keeps it open and is not disturbed.
         fs::remove_file(&path).ok();
         total -= bytes;
-    }
-    Ok(())
-}
-
-#[cfg(unix)]
-fn read_at(file: &File, bytes: &mut [u8], place: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, bytes, place)
-}
-
-#[cfg(windows)]
-fn read_at(file: &File, mut bytes: &mut [u8], mut place: u64) -> io::Result<()> {
-    while !bytes.is_empty() {
-        let count = std::os::windows::fs::FileExt::seek_read(file, bytes, place)?;
-        if count == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        bytes = &mut bytes[count..];
-        place += count as u64;
     }
     Ok(())
 }
