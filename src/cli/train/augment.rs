@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::training::augment::{AugmentSettings, MixSettings};
+use crate::training::augment::{AugmentSettings, ColourJitter, MixSettings};
 use crate::training::options::TrainOptions;
 
 use super::set;
@@ -31,6 +31,15 @@ pub(super) struct AugmentArgs {
     /// Probability of a vertical flip [default: 0]
     #[arg(long, value_name = "PROBABILITY")]
     vertical_flip: Option<f32>,
+    /// Change brightness, contrast and saturation by up to this share [default: 0]
+    #[arg(long, value_name = "SHARE")]
+    colour_jitter: Option<f32>,
+    /// Change each image by so many of RandAugment's colour operations, drawn at random [default: 0]
+    #[arg(long, value_name = "N")]
+    rand_augment: Option<u32>,
+    /// How strong --rand-augment's operations are, from 0 to 1 [default: 0.5]
+    #[arg(long, value_name = "STRENGTH")]
+    rand_magnitude: Option<f32>,
     /// Probability of random erasing [default: that of the preset]
     #[arg(long, value_name = "PROBABILITY")]
     erasing: Option<f32>,
@@ -60,6 +69,15 @@ impl AugmentArgs {
         }
         set(&mut augment.horizontal_flip, &self.flip);
         set(&mut augment.vertical_flip, &self.vertical_flip);
+        if let Some(share) = self.colour_jitter {
+            augment.colour = ColourJitter {
+                brightness: share,
+                contrast: share,
+                saturation: share,
+            };
+        }
+        set(&mut augment.operations.count, &self.rand_augment);
+        set(&mut augment.operations.magnitude, &self.rand_magnitude);
         set(&mut augment.erasing.probability, &self.erasing);
     }
 }

@@ -1,9 +1,10 @@
-//! Random variants of training images: an affine map and random erasing, on `uint8` pixels `[H, W, C]`.
+//! Random variants of training images: an affine map, changes of colour and random erasing, on `uint8` pixels `[H, W, C]`.
 //!
 //! One image in, one image of the same shape out; no threads, no state. Every draw comes from the generator that is passed in,
 //! and [`image_rng`] derives one per image and epoch, so that a run does not depend on how many threads made its batches.
 
 mod affine;
+mod colour;
 mod erase;
 mod mix;
 mod settings;
@@ -14,7 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use affine::Affine;
 pub use mix::MixSettings;
 pub(crate) use mix::mix;
-pub use settings::{AugmentSettings, Erasing, ErasingFill, Fill};
+pub use settings::{AugmentSettings, ColourJitter, Erasing, ErasingFill, Fill, RandomOperations};
 
 /// Shape of an image: pixels lie row by row, the channels of a pixel side by side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +104,8 @@ pub fn augment(
         return;
     }
     draw_affine(shape, settings, rng).apply(image, shape, settings.fill, out);
+    colour::jitter(out, shape, &settings.colour, rng);
+    colour::random_operations(out, shape, &settings.operations, rng);
     if settings.erasing.probability > 0.0 {
         erase::erase(out, shape, &settings.erasing, rng);
     }
@@ -201,6 +204,7 @@ mod tests {
                 ..Erasing::default()
             },
             fill,
+            ..AugmentSettings::none()
         }
     }
 

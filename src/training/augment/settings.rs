@@ -24,10 +24,36 @@ pub struct AugmentSettings {
     pub horizontal_flip: f32,
     /// Probability that top and bottom are exchanged. Default 0.
     pub vertical_flip: f32,
+    /// Changes of colour.
+    pub colour: ColourJitter,
+    /// Operations drawn at random.
+    pub operations: RandomOperations,
     /// Random erasing of a rectangle.
     pub erasing: Erasing,
     /// What lies beyond the border of the image. Default: the nearest pixel, which suits any background.
     pub fill: Fill,
+}
+
+/// Changes of colour; each is a factor, uniform within 1 ± a number from 0 to 1. Default 0: none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ColourJitter {
+    /// What every value is multiplied with.
+    pub brightness: f32,
+    /// What every value's distance to the mean brightness is multiplied with.
+    pub contrast: f32,
+    /// What every channel's distance to the brightness of its pixel is multiplied with.
+    pub saturation: f32,
+}
+
+/// Operations drawn at random, one after the other, as RandAugment does, but for its geometric ones.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RandomOperations {
+    /// How many; 0 to 8. Default 0.
+    pub count: u32,
+    /// How strong they are, from 0 to 1. Default 0.5.
+    pub magnitude: f32,
 }
 
 /// Random erasing: Zhong et al., "Random Erasing Data Augmentation" (2017), with the ranges of torchvision.
@@ -76,6 +102,15 @@ impl Default for AugmentSettings {
     }
 }
 
+impl Default for RandomOperations {
+    fn default() -> Self {
+        Self {
+            count: 0,
+            magnitude: 0.5,
+        }
+    }
+}
+
 impl Default for Erasing {
     fn default() -> Self {
         Self {
@@ -98,6 +133,8 @@ impl AugmentSettings {
             zoom: [1.0, 1.0],
             horizontal_flip: 0.0,
             vertical_flip: 0.0,
+            colour: ColourJitter::default(),
+            operations: RandomOperations::default(),
             erasing: Erasing {
                 probability: 0.0,
                 ..Erasing::default()
@@ -119,9 +156,17 @@ impl AugmentSettings {
             zoom,
             horizontal_flip,
             vertical_flip,
+            colour,
+            operations,
             erasing,
             fill: _,
         } = *self;
+        let ColourJitter {
+            brightness,
+            contrast,
+            saturation,
+        } = colour;
+        let RandomOperations { count, magnitude } = operations;
         let Erasing {
             probability,
             area,
@@ -136,6 +181,11 @@ impl AugmentSettings {
             ("shear in degrees", shear_degrees, 60.0),
             ("probability of a horizontal flip", horizontal_flip, 1.0),
             ("probability of a vertical flip", vertical_flip, 1.0),
+            ("change of brightness", brightness, 1.0),
+            ("change of contrast", contrast, 1.0),
+            ("change of saturation", saturation, 1.0),
+            ("magnitude of random operations", magnitude, 1.0),
+            ("number of random operations", count as f32, 8.0),
             ("probability of random erasing", probability, 1.0),
         ] {
             ensure!(
