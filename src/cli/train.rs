@@ -151,7 +151,10 @@ fn train_into_folder(
     let dataset = dataset::load(source, &settings)?;
     warn_of_skipped(&dataset);
     check_failures(&dataset, args.max_failures)?;
-    let dataset = with_validation(dataset, source, options.validation_fraction, options.seed)?;
+    let dataset = match options.transfer.and_then(|transfer| transfer.folds) {
+        Some(folds) => judged_in_folds(dataset, folds)?,
+        None => with_validation(dataset, source, options.validation_fraction, options.seed)?,
+    };
     balance::report(&dataset, &options.balance);
 
     let stop = Stop::listen()?;
@@ -242,6 +245,19 @@ fn check_failures(dataset: &Dataset, allowed: Option<Tolerance>) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// The data with all of its images to learn from and to choose by: cross-validation keeps these apart.
+fn judged_in_folds(dataset: Dataset, folds: usize) -> Result<Dataset> {
+    ensure!(
+        dataset.validation.is_none(),
+        "{} has a validation part already: leave out --folds {folds}, or put its images among those to learn from",
+        dataset.name
+    );
+    Ok(Dataset {
+        validation: Some(dataset.train.clone()),
+        ..dataset
+    })
 }
 
 /// The weights of the backbone, where there is one.

@@ -123,6 +123,12 @@ impl TrainOptions {
         self.balance.validate()?;
         if let Some(transfer) = &self.transfer {
             transfer.validate()?;
+            if transfer.folds.is_some() {
+                ensure!(
+                    self.early_stopping.is_none() && self.time_budget.is_none(),
+                    "with --folds every fold learns to its last epoch: leave out --patience and --time-budget"
+                );
+            }
         }
         if let Some(pruning) = &self.pruning {
             pruning.validate()?;

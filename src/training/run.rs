@@ -80,6 +80,21 @@ pub fn train(
         .context("the data set has no validation part")?;
     let shape = ImageShape::from(&dataset.preprocess);
     let task = task(dataset, shape, transfer)?;
+    if let (Some(transfer), Some(folds)) = (
+        transfer,
+        options.transfer.and_then(|transfer| transfer.folds),
+    ) {
+        return transfer::cross_validate(
+            dataset,
+            options,
+            transfer,
+            folds,
+            task,
+            environment,
+            stop,
+            emit,
+        );
+    }
     if let (Some(transfer), Some(TrainedUnits::Last(units))) =
         (transfer, options.transfer.map(|transfer| transfer.trained))
     {

@@ -22,8 +22,10 @@ const HELD_OUT_IMAGES: usize = 1000;
 pub struct HeldOut {
     /// Pixels of the first images, `[at most 1000, H, W, C]`.
     pub images: Vec<u8>,
-    /// Logits of all images, `[N, K]`.
+    /// Logits of all images, `[N, K]`, by the network that is exported.
     pub logits: Array2<f32>,
+    /// The same by networks that learnt from none of them, where that network learnt from all.
+    pub judged_by_others: Option<Array2<f32>>,
     /// Their true classes, `[N]`.
     pub labels: Vec<u32>,
 }
@@ -39,8 +41,16 @@ impl HeldOut {
         Ok(Self {
             images: split.pixels.subset(&first).to_vec()?,
             logits,
+            judged_by_others: None,
             labels: split.labels.clone(),
         })
+    }
+}
+
+impl HeldOut {
+    /// The logits `[N, K]` that say how good the network is: of a network that did not learn from the image.
+    pub fn unseen_logits(&self) -> &Array2<f32> {
+        self.judged_by_others.as_ref().unwrap_or(&self.logits)
     }
 }
 

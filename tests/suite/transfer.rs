@@ -203,6 +203,47 @@ fn features_that_are_there_give_the_same_model_as_new_ones() {
 }
 
 #[test]
+fn folds_judge_every_image_and_export_the_mean_of_what_learnt() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = options(TrainedUnits::Last(0));
+    options.transfer = Some(TransferOptions {
+        folds: Some(3),
+        variants: 1,
+        ..TransferOptions::default()
+    });
+    for mirror_averaging in [false, true] {
+        options.mirror_averaging = mirror_averaging;
+        let trained = trained(&options, folder.path());
+        // Compares its logits with those of the mean layer.
+        model(&options, &trained);
+        assert!(changed(&trained).is_empty());
+        let held_out = &trained.held_out;
+        assert_eq!(held_out.logits.dim(), (24, CLASSES));
+        assert_eq!(held_out.unseen_logits().dim(), (24, CLASSES));
+        assert_ne!(held_out.unseen_logits(), &held_out.logits);
+        assert_eq!(trained.history.epochs.len(), options.epochs);
+        assert_eq!(trained.summary.best_epoch, options.epochs);
+        let shown = trained.history.epochs.last().unwrap().validation_accuracy;
+        // The folds have eight images each, so the mean of their accuracies is that of all images.
+        if !mirror_averaging {
+            assert!((shown - trained.summary.best_accuracy).abs() < 1e-9);
+        }
+    }
+    let few = TransferOptions {
+        folds: Some(1),
+        ..TransferOptions::default()
+    };
+    assert!(few.validate().is_err());
+    let whole = TransferOptions {
+        folds: Some(5),
+        trained: TrainedUnits::All,
+        ..TransferOptions::default()
+    };
+    let message = whole.validate().unwrap_err().to_string();
+    assert!(message.contains("--freeze all"), "{message}");
+}
+
+#[test]
 fn an_image_is_judged_by_what_did_not_learn_from_it() {
     let features = tempfile::tempdir().unwrap();
     let pretrained = pretrained();

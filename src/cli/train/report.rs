@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, Result};
+use ndarray::{Array2, ArrayView1, s};
 use pipeline::atomic_file;
-use pipeline::model::{Classifier, Device, ModelFile, SessionSettings};
+use pipeline::model::{Classifier, Device, ModelFile, Predictions, SessionSettings};
 
 use crate::dataset::{Dataset, Part};
 use crate::evaluation::{Judgement, judge};
+use crate::metrics::softmax;
 use crate::report::environment::{moment, processor, system};
 use crate::report::text::{bytes, duration, grouped};
 use crate::report::{DataSheet, Metrics, Report, save_figures};
@@ -39,7 +41,10 @@ pub(super) fn write(
     let data = DataSheet::of(&dataset);
     let validation = dataset.only(Part::Validation);
     let model = ModelFile::from_bytes(exported.bytes.clone(), MODEL_FILE)?;
-    let judgement = judged(&validation, &model, runtime)?;
+    let judgement = match &trained.held_out.judged_by_others {
+        Some(logits) => judged_by_others(&validation, logits, exported.temperature)?,
+        None => judged(&validation, &model, runtime)?,
+    };
 
     let metrics = Metrics::new(&model, &runtime.version, &validation, &judgement);
     let metrics = serde_json::to_string_pretty(&metrics)? + "\n";
@@ -115,6 +120,34 @@ fn judged(validation: &Dataset, model: &ModelFile, runtime: &Runtime) -> Result<
     )
 }
 
+/// What the networks say that did not learn from the images: their logits `[N, K]` are in the order of the images.
+fn judged_by_others(
+    validation: &Dataset,
+    logits: &Array2<f32>,
+    temperature: f32,
+) -> Result<Judgement> {
+    let mut next = 0;
+    judge(
+        validation,
+        &validation.classes,
+        BATCH,
+        &TOP_K,
+        |_, images| {
+            let logits = logits.slice(s![next..next + images, ..]).to_owned();
+            next += images;
+            let mut probabilities = Array2::zeros(logits.dim());
+            for (row, logits) in probabilities.outer_iter_mut().zip(logits.outer_iter()) {
+                let scaled: Vec<f32> = logits.iter().map(|logit| logit / temperature).collect();
+                ArrayView1::from(&softmax(&scaled)).assign_to(row);
+            }
+            Ok(Predictions {
+                logits,
+                probabilities,
+            })
+        },
+    )
+}
+
 fn remarks(trained: &Trained, validation: &Dataset, judgement: &Judgement) -> Vec<String> {
     let mut remarks = Vec::new();
     match trained.ending {
@@ -127,10 +160,10 @@ fn remarks(trained: &Trained, validation: &Dataset, judgement: &Judgement) -> Ve
             "The loss was no number any more at step {step}; this is the best model before that."
         )),
     }
-    remarks.push(
-        "The best epoch was chosen by these same images, so expect a little less on new ones; catalog evaluate judges the model on a test part."
-            .to_owned(),
-    );
+    remarks.push(match trained.held_out.judged_by_others {
+        None => "The best epoch was chosen by these same images, so expect a little less on new ones; catalog evaluate judges the model on a test part.",
+        Some(_) => "Each image was judged by a layer that learnt from the other folds only. The model has the mean of these layers, which among them learnt from every image.",
+    }.to_owned());
     if judgement.without_answer > 0 {
         remarks.push(format!(
             "{} images are in no figure: the model gave numbers that are not finite for them.",

@@ -27,6 +27,10 @@ pub(super) struct TransferArgs {
     /// What the learning rate of the backbone is multiplied with [default: 0.1]
     #[arg(long, value_name = "FACTOR")]
     backbone_rate: Option<f32>,
+    /// Hold out nothing: cut the images into so many parts, judge each by what learnt from the others, and export the mean of
+    /// these; for tiny sets
+    #[arg(long, value_name = "N", conflicts_with = "validation_fraction")]
+    folds: Option<usize>,
 }
 
 /// Which units of a backbone stay as they are.
@@ -81,13 +85,17 @@ impl TransferArgs {
                 }
                 set(&mut transfer.variants, &self.variants);
                 set(&mut transfer.backbone_rate, &self.backbone_rate);
+                if self.folds.is_some() {
+                    transfer.folds = self.folds;
+                }
                 Ok(())
             }
             _ if self.freeze.is_some()
                 || self.variants.is_some()
-                || self.backbone_rate.is_some() =>
+                || self.backbone_rate.is_some()
+                || self.folds.is_some() =>
             {
-                bail!("--freeze, --variants and --backbone-rate belong to --backbone")
+                bail!("--freeze, --variants, --backbone-rate and --folds belong to --backbone")
             }
             _ => Ok(()),
         }

@@ -204,7 +204,7 @@ fn session(environment: &Environment, model: &[u8], threads: usize) -> ort::Resu
 }
 
 /// Features as examples to learn from.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct LabelledFeatures<'a> {
     pub(super) store: &'a Store,
     pub(super) split: &'a Split,

@@ -109,20 +109,20 @@ pub fn out_of_fold(
     Ok(probabilities)
 }
 
-fn stopped(stop: &AtomicBool) -> Result<()> {
+pub(super) fn stopped(stop: &AtomicBool) -> Result<()> {
     ensure!(!stop.load(Ordering::Relaxed), "stopped");
     Ok(())
 }
 
 /// Some of the examples.
-struct Chosen<'a> {
+pub(super) struct Chosen<'a> {
     features: LabelledFeatures<'a>,
     places: Vec<usize>,
     labels: Vec<u32>,
 }
 
 impl<'a> Chosen<'a> {
-    fn new(features: LabelledFeatures<'a>, places: Vec<usize>) -> Self {
+    pub(super) fn new(features: LabelledFeatures<'a>, places: Vec<usize>) -> Self {
         let labels = places.iter().map(|&place| features.labels()[place]);
         Self {
             labels: labels.collect(),

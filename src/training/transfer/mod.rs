@@ -3,6 +3,7 @@
 //! The units of the backbone that stay as they are give features, which are computed once for each image and some random variants
 //! of it; the rest learns from these by the loop that trains whole networks. What is exported is the whole network again.
 
+mod cross_validation;
 mod features;
 mod folds;
 mod store;
@@ -31,6 +32,7 @@ use crate::dataset::{Dataset, Split};
 use crate::graph::{Graph, Initializer};
 use crate::network::{self, Architecture, EfficientnetOptions, Network, Task};
 
+pub(super) use cross_validation::cross_validate;
 pub use folds::out_of_fold;
 
 /// Name that all parameters of a backbone begin with.
@@ -47,6 +49,8 @@ pub struct TransferOptions {
     pub variants: usize,
     /// What the learning rate of the backbone's units is multiplied with.
     pub backbone_rate: f32,
+    /// Cross-validation with so many folds, instead of a validation part; for a backbone of which no unit learns.
+    pub folds: Option<usize>,
 }
 
 /// Which units of a backbone learn.
@@ -65,6 +69,7 @@ impl Default for TransferOptions {
             trained: TrainedUnits::Last(0),
             variants: 1,
             backbone_rate: 0.1,
+            folds: None,
         }
     }
 }
@@ -80,6 +85,16 @@ impl TransferOptions {
             "the backbone's learning rate is multiplied with {}, expected a number above 0",
             self.backbone_rate
         );
+        if let Some(folds) = self.folds {
+            ensure!(
+                (2..=20).contains(&folds),
+                "cross-validation takes 2 to 20 folds, not {folds}"
+            );
+            ensure!(
+                self.trained == TrainedUnits::Last(0),
+                "cross-validation is for a backbone that stays as it is: leave out --folds, or give --freeze all"
+            );
+        }
         Ok(())
     }
 }
@@ -223,12 +238,7 @@ pub(super) fn train(
         true => network::build_mirror_averaged(&options.architecture, &task)?,
         false => network::build(&options.architecture, &task)?,
     };
-    let named = |graph: &Graph, values: Vec<Vec<f32>>| {
-        let names = graph.parameters().map(|(_, value, _)| value.name.clone());
-        names.zip(values).collect::<Vec<_>>()
-    };
     let mut values: BTreeMap<String, Vec<f32>> = named(&cut.trunk.graph, frozen)
-        .into_iter()
         .chain(named(&cut.tail.graph, best))
         .collect();
     Ok(Trained {
@@ -260,6 +270,12 @@ fn values_of(graph: &Graph, pretrained: &Pretrained) -> Result<Vec<Vec<f32>>> {
             Ok(values(pretrained, &value.name, size)?.to_vec())
         })
         .collect()
+}
+
+/// The parameters of a graph by their names; what comes behind them, as an optimizer's state does, is left out.
+fn named(graph: &Graph, values: Vec<Vec<f32>>) -> impl Iterator<Item = (String, Vec<f32>)> {
+    let names = graph.parameters().map(|(_, value, _)| value.name.clone());
+    names.zip(values)
 }
 
 /// The values of all parameters of a network, in its order.
