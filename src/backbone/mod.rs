@@ -5,6 +5,7 @@
 
 mod export;
 mod fetch;
+mod foreign;
 mod pickle;
 mod torch_file;
 mod weights;
@@ -23,6 +24,7 @@ use crate::runtime::package::Package;
 
 pub use export::export;
 pub use fetch::{Source, State, Store};
+pub use foreign::ForeignBackbone;
 
 /// Largest file of weights that is read: more than twice that of the largest network here.
 const MAX_BYTES: u64 = 64 << 20;

@@ -19,13 +19,14 @@ use crate::audit::{self, Finding};
 use crate::backbone;
 use crate::dataset::split::folds;
 use crate::dataset::{self, Dataset, Purpose, Source};
+use crate::lowering::WeightStorage;
 use crate::report::audit::AuditReport;
 use crate::report::environment::moment;
 use crate::runtime::{self, Need};
 use crate::training::augment::AugmentSettings;
 use crate::training::preset::on_backbone;
 use crate::training::progress::Renderer;
-use crate::training::transfer::{Transfer, TransferOptions, out_of_fold};
+use crate::training::transfer::{BackboneModel, Transfer, TransferOptions, out_of_fold};
 
 /// Wrong labels that are printed.
 const PRINTED: usize = 10;
@@ -107,6 +108,8 @@ pub(super) fn run(args: &AuditArgs, global: &GlobalArgs) -> Result<ExitCode> {
     let mut options = on_backbone(variant);
     options.seed = args.seed;
     options.threads = args.threads;
+    // Nothing is exported, so nothing need be rounded.
+    options.weight_storage = WeightStorage::Float32;
     // Features of the image as it is: variants of it say the same of its label and cost as much again.
     options.augment = AugmentSettings::default();
     options.transfer = Some(TransferOptions {
@@ -125,7 +128,7 @@ pub(super) fn run(args: &AuditArgs, global: &GlobalArgs) -> Result<ExitCode> {
         &folds,
         &options,
         Transfer {
-            pretrained: &pretrained,
+            backbone: BackboneModel::Pretrained(&pretrained),
             features: &cache.join(FEATURES_FOLDER),
         },
         &runtime.environment,

@@ -244,6 +244,9 @@ pub(super) fn with_validation(
     dataset.with_validation(fraction, seed, &duplicates)
 }
 
+/// Names of copies of one picture that a warning lists.
+const COPIES_NAMED: usize = 4;
+
 /// What there is to say about pictures that are there more than once.
 fn duplicate_lines(dataset: &Dataset, groups: &[Vec<usize>]) -> Vec<String> {
     let learnt_from = dataset.train.len();
@@ -253,13 +256,18 @@ fn duplicate_lines(dataset: &Dataset, groups: &[Vec<usize>]) -> Vec<String> {
     };
     let line = |found: Vec<&Vec<usize>>, what: &str| {
         let first = found.first()?;
-        let names: Vec<&str> = first.iter().map(|&place| of(place).0.as_str()).collect();
+        let shown = first.iter().take(COPIES_NAMED);
+        let names: Vec<&str> = shown.map(|&place| of(place).0.as_str()).collect();
+        let more = match first.len() - names.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
         let pictures = match found.len() {
             1 => "1 picture is".to_owned(),
             count => format!("{count} pictures are"),
         };
         Some(format!(
-            "{pictures} {what}; the first: {}",
+            "{pictures} {what}; the first: {}{more}",
             names.join(" = ")
         ))
     };

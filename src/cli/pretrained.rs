@@ -2,10 +2,14 @@
 
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
-use pipeline::preprocess::{Colour, Fit};
+use pipeline::preprocess::{Colour, Fit, Preprocess};
 
+use super::GlobalArgs;
+use crate::backbone::{self, ForeignBackbone, Pretrained};
 use crate::dataset::Pixels;
 use crate::network::Variant;
+use crate::training::options::TrainOptions;
+use crate::training::transfer::BackboneModel;
 
 /// Folder for features in the cache folder.
 pub(super) const FEATURES_FOLDER: &str = "features";
@@ -57,6 +61,73 @@ pub(super) fn for_backbone(pixels: Pixels, variant: Variant) -> Result<Pixels> {
         },
         Pixels::Contract(preprocess) => Pixels::Contract(preprocess),
     })
+}
+
+/// What a network starts from.
+pub(super) enum StartingPoint {
+    /// A network of ours with weights that others trained.
+    Pretrained(Pretrained),
+    /// A part of somebody else's model.
+    Foreign(Box<ForeignBackbone>),
+}
+
+impl StartingPoint {
+    /// As training takes it.
+    pub(super) fn model(&self) -> BackboneModel<'_> {
+        match self {
+            Self::Pretrained(pretrained) => BackboneModel::Pretrained(pretrained),
+            Self::Foreign(backbone) => BackboneModel::Foreign(backbone),
+        }
+    }
+}
+
+/// The backbone of these options, where there is one.
+///
+/// # Errors
+/// When its weights are not there and cannot be fetched, or its file is another than when the options were made.
+pub(super) fn pretrained(
+    options: &TrainOptions,
+    global: &GlobalArgs,
+) -> Result<Option<StartingPoint>> {
+    let Some(transfer) = &options.transfer else {
+        return Ok(None);
+    };
+    if let Some(file) = &transfer.file {
+        let features = Some(file.features.as_str());
+        let backbone = ForeignBackbone::read(&file.path, features, file.contract.clone())?;
+        ensure!(
+            backbone.sha256 == file.sha256,
+            "{} is not the file these options were made for: its SHA-256 is {}, expected {}",
+            file.path.display(),
+            backbone.sha256,
+            file.sha256
+        );
+        return Ok(Some(StartingPoint::Foreign(Box::new(backbone))));
+    }
+    let Some(variant) = options.backbone() else {
+        return Ok(None);
+    };
+    let weights = backbone::load(variant, &global.cache_folder()?, global.offline)?;
+    Ok(Some(StartingPoint::Pretrained(weights)))
+}
+
+/// Images as the contract of somebody else's model demands.
+///
+/// # Errors
+/// When they were asked for in another way.
+pub(super) fn as_contract(pixels: &Pixels, contract: &Preprocess) -> Result<Pixels> {
+    ensure!(
+        matches!(
+            pixels,
+            Pixels::Wished {
+                size: None,
+                colour: None,
+                fit: None
+            }
+        ),
+        "the contract of --preprocess says how images become the backbone's input: leave out --size, --colour, --fit and --plain-background, or change it"
+    );
+    Ok(Pixels::Contract(contract.clone()))
 }
 
 #[cfg(test)]

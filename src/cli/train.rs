@@ -20,7 +20,6 @@ use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use pipeline::atomic_file;
 
-use crate::backbone::{self, Pretrained};
 use crate::dataset::{self, Dataset, Purpose, Source};
 use crate::runtime::{self, Need};
 use crate::training::checkpoint::CheckpointFile;
@@ -34,7 +33,7 @@ use crate::training::transfer::Transfer;
 
 use super::GlobalArgs;
 use super::dataset::{ShapeArgs, load_settings, warn_of_skipped, with_validation};
-use super::pretrained::{FEATURES_FOLDER, for_backbone};
+use super::pretrained::{FEATURES_FOLDER, StartingPoint, as_contract, for_backbone, pretrained};
 use super::signals::Stop;
 use super::tolerance::Tolerance;
 use augment::AugmentArgs;
@@ -141,17 +140,23 @@ fn train_into_folder(
     let pretrained = pretrained(options, global)?;
     let features = global.cache_folder()?.join(FEATURES_FOLDER);
     let transfer = pretrained.as_ref().map(|pretrained| Transfer {
-        pretrained,
+        backbone: pretrained.model(),
         features: &features,
     });
     let mut settings = load_settings(&args.shape, Purpose::Training, global)?;
     if let Some(backbone) = options.backbone() {
         settings.pixels = for_backbone(settings.pixels, backbone)?;
+    } else if let Some(StartingPoint::Foreign(backbone)) = &pretrained {
+        settings.pixels = as_contract(&settings.pixels, &backbone.contract.preprocess)?;
     }
     let dataset = dataset::load(source, &settings)?;
     warn_of_skipped(&dataset);
     check_failures(&dataset, args.max_failures)?;
-    let dataset = match options.transfer.and_then(|transfer| transfer.folds) {
+    let folds = options
+        .transfer
+        .as_ref()
+        .and_then(|transfer| transfer.folds);
+    let dataset = match folds {
         Some(folds) => judged_in_folds(dataset, folds)?,
         None => with_validation(dataset, source, options.validation_fraction, options.seed)?,
     };
@@ -260,17 +265,6 @@ fn judged_in_folds(dataset: Dataset, folds: usize) -> Result<Dataset> {
     })
 }
 
-/// The weights of the backbone, where there is one.
-fn pretrained(options: &TrainOptions, global: &GlobalArgs) -> Result<Option<Pretrained>> {
-    match (options.backbone(), options.transfer) {
-        (Some(variant), Some(_)) => {
-            let cache = global.cache_folder()?;
-            Ok(Some(backbone::load(variant, &cache, global.offline)?))
-        }
-        _ => Ok(None),
-    }
-}
-
 /// Writes model, history and options; each file is whole or not there.
 fn save(folder: &Path, trained: &Trained, exported: &Exported) -> Result<()> {
     let write = |name: &str, bytes: &[u8]| {
@@ -286,7 +280,7 @@ impl TrainArgs {
     /// The configuration file or the defaults, changed by the other options.
     fn options(&self) -> Result<TrainOptions> {
         let mut options = match &self.config {
-            None => match (self.transfer.start(), self.preset) {
+            None => match (self.transfer.start()?, self.preset) {
                 (Some(options), _) => options,
                 (None, PresetName::Quick) => Preset::Quick.options(),
                 (None, PresetName::Default) => Preset::Default.options(),

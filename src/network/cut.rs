@@ -1,5 +1,7 @@
 //! A network with a backbone in two parts: the trunk, which stays as it is, and the tail, which learns.
 
+use serde::{Deserialize, Serialize};
+
 use super::efficientnet::{EfficientnetOptions, NormMode, build_units};
 use super::layers::{dropout, logits};
 use super::{IMAGES, Network, Task, normalise};
@@ -7,6 +9,42 @@ use crate::graph::{ElementType, Graph, Shape, ShapeError, TensorType, ValueId};
 
 /// Name of the tail's input.
 const FEATURES: &str = "features";
+
+/// The layer behind features that come from elsewhere.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HeadOptions {
+    /// Share of the features dropped while training.
+    pub dropout: f32,
+}
+
+impl Default for HeadOptions {
+    fn default() -> Self {
+        Self {
+            dropout: EfficientnetOptions::default().dropout,
+        }
+    }
+}
+
+/// Builds the layer behind `width` features; its input is [`Network::images`].
+///
+/// # Errors
+/// When the dropout is no share.
+pub fn build_head(
+    options: &HeadOptions,
+    width: usize,
+    classes: usize,
+) -> Result<Network, ShapeError> {
+    let mut graph = Graph::new();
+    let features = graph.input(FEATURES, TensorType::f32(Shape::batch(&[width])));
+    let kept = dropout(&mut graph, features, options.dropout)?;
+    let logits = logits(&mut graph, kept, classes)?;
+    Ok(Network {
+        graph,
+        images: features,
+        logits,
+    })
+}
 
 /// The first units of a backbone, from images to features.
 #[derive(Clone, Debug)]

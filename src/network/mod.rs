@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::graph::{Axes, Dim, ElementType, Graph, Shape, ShapeError, Tensor, TensorType, ValueId};
 
-pub use cut::{Cut, Trunk, build_cut};
+pub use cut::{Cut, HeadOptions, Trunk, build_cut, build_head};
 pub use efficientnet::{EfficientnetOptions, Variant};
 pub use resnet::ResnetOptions;
 pub use seed::SeedOptions;
@@ -32,6 +32,8 @@ pub enum Architecture {
     Vgg(VggOptions),
     /// EfficientNet-Lite, which pretrained weights exist for.
     EfficientnetLite(EfficientnetOptions),
+    /// One dense layer behind features that come from elsewhere; no network of images.
+    Head(HeadOptions),
 }
 
 impl Default for Architecture {
@@ -131,6 +133,12 @@ fn logits(
         Architecture::EfficientnetLite(options) => {
             efficientnet::build(graph, normalised, task, options)
         }
+        Architecture::Head(_) => Err(ShapeError {
+            node: "head".to_owned(),
+            inputs: vec![],
+            problem: "it takes features, not images; give what makes them with --backbone"
+                .to_owned(),
+        }),
     }
 }
 

@@ -47,8 +47,8 @@ pub struct TrainingSummary {
     pub options: TrainOptions,
     /// Number of trained scalars.
     pub trained_scalars: usize,
-    /// Operations of the convolutions and dense layers for one image.
-    pub flops_per_image: usize,
+    /// Operations of the convolutions and dense layers for one image; not known of somebody else's model.
+    pub flops_per_image: Option<usize>,
     /// The run.
     pub run: RunFigures,
     /// Every epoch.
@@ -186,7 +186,10 @@ pub fn export(
         },
         options: options.clone(),
         trained_scalars: trained.trained_scalars,
-        flops_per_image: trained.network.graph.flops_per_image(),
+        flops_per_image: match trained.behind {
+            None => Some(trained.network.graph.flops_per_image()),
+            Some(_) => None,
+        },
         run: trained.summary.into(),
         epochs: trained
             .history
@@ -220,6 +223,10 @@ pub fn export(
         temperature,
         options.weight_storage,
     )?;
+    let model = match &trained.behind {
+        None => model,
+        Some(behind) => behind.backbone.joined(behind.dimensions, model)?,
+    };
     let bytes = seal(model, &metadata)?;
     let file = ModelFile::from_bytes(bytes, "the exported model")
         .context("the exported model fails its own checks")?;

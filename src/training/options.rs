@@ -145,7 +145,10 @@ impl TrainOptions {
     pub fn backbone(&self) -> Option<Variant> {
         match &self.architecture {
             Architecture::EfficientnetLite(backbone) => Some(backbone.variant),
-            Architecture::Seed(_) | Architecture::Resnet(_) | Architecture::Vgg(_) => None,
+            Architecture::Seed(_)
+            | Architecture::Resnet(_)
+            | Architecture::Vgg(_)
+            | Architecture::Head(_) => None,
         }
     }
 

@@ -2,13 +2,13 @@
 
 use crate::artifacts::{Optimizer, OptimizerOptions};
 use crate::lowering::WeightStorage;
-use crate::network::{Architecture, EfficientnetOptions, Variant, VggOptions};
+use crate::network::{Architecture, EfficientnetOptions, HeadOptions, Variant, VggOptions};
 
 use super::augment::{AugmentSettings, Erasing};
 use super::options::TrainOptions;
 use super::pruning::PruningOptions;
 use super::schedule::Schedule;
-use super::transfer::TransferOptions;
+use super::transfer::{ForeignFile, TransferOptions};
 
 /// A named set of options.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,6 +76,18 @@ pub fn on_backbone(variant: Variant) -> TrainOptions {
         },
         weight_storage: WeightStorage::Float16,
         ..TrainOptions::default()
+    }
+}
+
+/// Options of a layer behind a part of somebody else's model.
+pub fn on_file(file: ForeignFile) -> TrainOptions {
+    TrainOptions {
+        architecture: Architecture::Head(HeadOptions::default()),
+        transfer: Some(TransferOptions {
+            file: Some(file),
+            ..TransferOptions::default()
+        }),
+        ..on_backbone(Variant::default())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use ort::environment::Environment;
 
 use crate::dataset::{Dataset, PixelStore};
@@ -15,14 +15,16 @@ use super::examples::LabelledImages;
 use super::fit::{Fitted, Job, fit};
 use super::history::History;
 use super::options::TrainOptions;
-use super::transfer::{self, TrainedUnits, Transfer, start_from};
+use super::transfer::{self, BackboneModel, Behind, TrainedUnits, Transfer, start_from};
 use super::validation::{HeldOut, held_out};
 
 /// What came of a run.
 #[derive(Clone, Debug)]
 pub struct Trained {
-    /// The description of the network that is exported.
+    /// The description of the network that is exported; of the layer alone, where it is behind somebody else's model.
     pub network: Network,
+    /// That model.
+    pub behind: Option<Behind>,
     /// What it was built for.
     pub task: Task,
     /// Number of scalars that were trained.
@@ -82,7 +84,10 @@ pub fn train(
     let task = task(dataset, shape, transfer)?;
     if let (Some(transfer), Some(folds)) = (
         transfer,
-        options.transfer.and_then(|transfer| transfer.folds),
+        options
+            .transfer
+            .as_ref()
+            .and_then(|transfer| transfer.folds),
     ) {
         return transfer::cross_validate(
             dataset,
@@ -95,9 +100,10 @@ pub fn train(
             emit,
         );
     }
-    if let (Some(transfer), Some(TrainedUnits::Last(units))) =
-        (transfer, options.transfer.map(|transfer| transfer.trained))
-    {
+    if let (Some(transfer), Some(TrainedUnits::Last(units))) = (
+        transfer,
+        options.transfer.as_ref().map(|transfer| transfer.trained),
+    ) {
         return transfer::train(
             dataset,
             validation,
@@ -113,12 +119,13 @@ pub fn train(
     }
     let mut network =
         network::build(&options.architecture, &task).context("building the network")?;
-    if let (Some(transfer), Some(settings)) = (transfer, options.transfer) {
-        start_from(
-            &mut network.graph,
-            transfer.pretrained,
-            settings.backbone_rate,
-        )?;
+    if let (Some(transfer), Some(settings)) = (transfer, &options.transfer) {
+        let BackboneModel::Pretrained(pretrained) = transfer.backbone else {
+            bail!(
+                "a backbone from a file stays as it is: leave out --freeze, or give --freeze all"
+            );
+        };
+        start_from(&mut network.graph, pretrained, settings.backbone_rate)?;
     }
     let images = |split| LabelledImages::new(split, shape, options.augment);
     let job = Job {
@@ -151,6 +158,7 @@ pub fn train(
         parameters: best.into_iter().take(own).collect(),
         trained_scalars: network.graph.trained_scalars(),
         network,
+        behind: None,
         task,
         history,
         summary,
@@ -169,9 +177,13 @@ pub(super) fn task(
     transfer: Option<Transfer<'_>>,
 ) -> Result<Task> {
     let (mean, deviation) = match transfer {
-        Some(Transfer { pretrained, .. }) => {
-            (pretrained.mean.to_vec(), pretrained.deviation.to_vec())
-        }
+        Some(transfer) => match transfer.backbone {
+            BackboneModel::Pretrained(pretrained) => {
+                (pretrained.mean.to_vec(), pretrained.deviation.to_vec())
+            }
+            // Its own nodes normalise.
+            BackboneModel::Foreign(_) => (vec![0.0; shape.channels], vec![1.0; shape.channels]),
+        },
         None => channel_statistics(&dataset.train.pixels, shape.channels)?,
     };
     Ok(Task {

@@ -137,6 +137,14 @@ impl Record {
                     true.to_string(),
                     efficientnet.dropout.to_string(),
                 ],
+                Architecture::Head(head) => [
+                    "head".to_owned(),
+                    none(),
+                    none(),
+                    none(),
+                    none(),
+                    head.dropout.to_string(),
+                ],
             };
         let optimizer = match options.optimizer.optimizer {
             Optimizer::Sgd { .. } => "sgd",

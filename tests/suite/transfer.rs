@@ -14,7 +14,9 @@ use catalog::training::formulation::FormulationChoice;
 use catalog::training::options::TrainOptions;
 use catalog::training::run::{Trained, train};
 use catalog::training::schedule::Schedule;
-use catalog::training::transfer::{TrainedUnits, Transfer, TransferOptions, out_of_fold};
+use catalog::training::transfer::{
+    BackboneModel, TrainedUnits, Transfer, TransferOptions, out_of_fold,
+};
 use pipeline::preprocess::{Colour, Preprocess};
 
 use crate::runtime;
@@ -111,7 +113,7 @@ fn options(trained: TrainedUnits) -> TrainOptions {
 fn trained(options: &TrainOptions, features: &Path) -> Trained {
     let pretrained = pretrained();
     let transfer = Transfer {
-        pretrained: &pretrained,
+        backbone: BackboneModel::Pretrained(&pretrained),
         features,
     };
     train(
@@ -260,7 +262,7 @@ fn an_image_is_judged_by_what_did_not_learn_from_it() {
             &folds,
             &options,
             Transfer {
-                pretrained: &pretrained,
+                backbone: BackboneModel::Pretrained(&pretrained),
                 features: features.path(),
             },
             &runtime::training().environment,

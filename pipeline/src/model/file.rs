@@ -42,6 +42,21 @@ pub fn seal(mut model: ModelProto, metadata: &Metadata) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Reads an ONNX model that was not made by `catalog`, to take it apart: nothing is known of it but that it holds nothing that is
+/// never run.
+pub fn read_unknown(path: &Path) -> Result<(Vec<u8>, ModelProto), ModelFileError> {
+    let name = path.display().to_string();
+    let bytes = read(path, &name)?;
+    let model = parse(&bytes, &name)?;
+    match safety::check(&model) {
+        Ok(()) => Ok((bytes, model)),
+        Err(error) => Err(ModelFileError::Refused {
+            name,
+            reason: format!("{error:#}"),
+        }),
+    }
+}
+
 /// A model file whose content is whole, safe and consistent.
 #[derive(Clone, Debug)]
 pub struct ModelFile {

@@ -41,6 +41,22 @@ pub struct ForeignContract {
     pub output_name: Option<String>,
 }
 
+/// How a foreign model wants its input; read from JSON. The same as in [`ForeignContract`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputContract {
+    /// How an image becomes bytes.
+    pub preprocess: Preprocess,
+    /// Order of the input's dimensions.
+    pub layout: Layout,
+    /// A byte becomes `(byte · scale − mean) / std`.
+    pub scale: f32,
+    /// One mean per channel.
+    pub mean: Vec<f32>,
+    /// One standard deviation per channel.
+    pub std: Vec<f32>,
+}
+
 /// Order of the dimensions of a foreign model's float input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -82,15 +98,58 @@ impl ForeignFacts {
 
     pub(crate) fn validate(&self) -> Result<()> {
         validate_labels(&self.labels)?;
-        let ForeignContract {
+        self.contract.input().validate()
+    }
+}
+
+impl ForeignContract {
+    /// The part about the input.
+    fn input(&self) -> InputContract {
+        let Self {
             preprocess,
-            layout: _,
+            layout,
             scale,
             mean,
             std,
             output: _,
             output_name: _,
-        } = &self.contract;
+        } = self.clone();
+        InputContract {
+            preprocess,
+            layout,
+            scale,
+            mean,
+            std,
+        }
+    }
+}
+
+impl InputContract {
+    /// Reads it from a JSON file.
+    ///
+    /// # Errors
+    /// When the file cannot be read, a fact is missing or impossible.
+    pub fn read(path: &Path) -> Result<Self> {
+        let name = path.display();
+        let text = fs::read_to_string(path).with_context(|| format!("{name} cannot be read"))?;
+        let contract: Self = serde_json::from_str(&text)
+            .with_context(|| format!("{name} is not a preprocessing contract"))?;
+        contract.validate().with_context(|| name.to_string())?;
+        Ok(contract)
+    }
+
+    /// Checks what the types cannot.
+    ///
+    /// # Errors
+    /// Names the fact and what it has to be.
+    pub fn validate(&self) -> Result<()> {
+        let Self {
+            preprocess,
+            layout: _,
+            scale,
+            mean,
+            std,
+        } = self;
         validate_preprocess(preprocess)?;
         ensure!(
             scale.is_finite() && *scale != 0.0,

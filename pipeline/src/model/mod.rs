@@ -16,6 +16,6 @@ pub(crate) mod testing;
 
 pub use calibration::{CALIBRATION_VERSION, Calibration, Expectation, Step, Thresholds};
 pub use classifier::{Classifier, Device, Predictions, SessionSettings};
-pub use file::{ModelFile, ModelFileError, seal};
-pub use foreign::{ForeignContract, ForeignFacts, Layout, OutputKind};
+pub use file::{ModelFile, ModelFileError, read_unknown, seal};
+pub use foreign::{ForeignContract, ForeignFacts, InputContract, Layout, OutputKind};
 pub use metadata::{FORMAT_VERSION, Metadata, SelfTest};

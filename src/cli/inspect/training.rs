@@ -33,11 +33,17 @@ pub(super) fn lines(summary: &Value) -> Vec<String> {
         fact("fingerprint", &data.fingerprint),
         fact(
             "network",
-            format!(
-                "{} trained numbers, {:.1} million operations an image",
-                training.trained_scalars,
-                training.flops_per_image as f64 / 1e6
-            ),
+            match training.flops_per_image {
+                Some(flops) => format!(
+                    "{} trained numbers, {:.1} million operations an image",
+                    training.trained_scalars,
+                    flops as f64 / 1e6
+                ),
+                None => format!(
+                    "{} trained numbers behind a backbone from a file",
+                    training.trained_scalars
+                ),
+            },
         ),
         fact(
             "run",

@@ -137,6 +137,16 @@ impl NetworkArgs {
                 set(&mut options.batch_norm, &self.batch_norm);
                 set(&mut options.dropout, &self.dropout);
             }
+            Architecture::Head(options) => {
+                ensure!(seed, of_seed);
+                ensure!(resnet, of_resnet);
+                ensure!(vgg, of_vgg);
+                ensure!(
+                    self.batch_norm.is_none(),
+                    "--batch-norm belongs to --network seed and vgg, not to a layer behind a backbone"
+                );
+                set(&mut options.dropout, &self.dropout);
+            }
             Architecture::EfficientnetLite(options) => {
                 ensure!(seed, of_seed);
                 ensure!(resnet, of_resnet);

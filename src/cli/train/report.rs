@@ -81,7 +81,10 @@ pub(super) fn write(
             ),
             (
                 "operations for one image",
-                format!("{:.1} million", summary.flops_per_image as f64 / 1e6),
+                match summary.flops_per_image {
+                    Some(flops) => format!("{:.1} million", flops as f64 / 1e6),
+                    None => "not known of a backbone from a file".to_owned(),
+                },
             ),
             ("training took", duration(trained.summary.seconds)),
             ("catalog", summary.program_version.clone()),

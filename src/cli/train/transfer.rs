@@ -1,13 +1,16 @@
 //! The options of `catalog train` for networks on top of a pretrained backbone.
 
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, Error, Result, bail, ensure};
-use clap::Args;
+use clap::{Args, ValueEnum};
+use pipeline::model::InputContract;
 
+use crate::backbone::ForeignBackbone;
 use crate::training::options::TrainOptions;
-use crate::training::preset::on_backbone;
-use crate::training::transfer::TrainedUnits;
+use crate::training::preset::{on_backbone, on_file};
+use crate::training::transfer::{ForeignFile, TrainedUnits};
 
 use super::set;
 use crate::cli::pretrained::BackboneName;
@@ -15,9 +18,16 @@ use crate::cli::pretrained::BackboneName;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Pretrained backbone")]
 pub(super) struct TransferArgs {
-    /// Start from a network that learnt from ImageNet, which is fetched once; for photos of one's own, of which there are few
-    #[arg(long, value_name = "NAME", conflicts_with = "preset")]
-    pub(super) backbone: Option<BackboneName>,
+    /// Start from a network that learnt from ImageNet, which is fetched once, or from a part of an ONNX model; for photos of one's
+    /// own, of which there are few: efficientnet-lite0, -lite1, -lite2, or a file
+    #[arg(long, value_name = "NAME|FILE.onnx", conflicts_with = "preset")]
+    backbone: Option<BackboneArg>,
+    /// The value in the ONNX model that serves as features, [N, F] or [N, F, H, W]
+    #[arg(long, value_name = "NAME", requires = "backbone")]
+    features: Option<String>,
+    /// How images become the ONNX model's input, as JSON; docs/your-catalogue.md has an example
+    #[arg(long, value_name = "FILE.json", requires = "backbone")]
+    preprocess: Option<PathBuf>,
     /// Which units of the backbone stay as they are, counted from the images: all, none, or so many [default: all]
     #[arg(long, value_name = "all|none|N")]
     freeze: Option<Freeze>,
@@ -31,6 +41,32 @@ pub(super) struct TransferArgs {
     /// these; for tiny sets
     #[arg(long, value_name = "N", conflicts_with = "validation_fraction")]
     folds: Option<usize>,
+}
+
+/// What to start from.
+#[derive(Clone, Debug)]
+enum BackboneArg {
+    /// A network of ours, with weights that are fetched.
+    Named(BackboneName),
+    /// Somebody else's model.
+    File(PathBuf),
+}
+
+impl FromStr for BackboneArg {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if let Ok(name) = BackboneName::from_str(text, false) {
+            return Ok(Self::Named(name));
+        }
+        let path = Path::new(text);
+        ensure!(
+            path.extension()
+                .is_some_and(|extension| extension == "onnx"),
+            "expected efficientnet-lite0, efficientnet-lite1, efficientnet-lite2 or an .onnx file"
+        );
+        Ok(Self::File(path.to_owned()))
+    }
 }
 
 /// Which units of a backbone stay as they are.
@@ -58,8 +94,40 @@ impl FromStr for Freeze {
 
 impl TransferArgs {
     /// The options to start from, where a backbone was asked for.
-    pub(super) fn start(&self) -> Option<TrainOptions> {
-        self.backbone.map(|name| on_backbone(name.variant()))
+    ///
+    /// # Errors
+    /// When a file was, and it cannot be one.
+    pub(super) fn start(&self) -> Result<Option<TrainOptions>> {
+        match &self.backbone {
+            None => Ok(None),
+            Some(BackboneArg::Named(name)) => {
+                ensure!(
+                    self.features.is_none() && self.preprocess.is_none(),
+                    "--features and --preprocess describe a backbone from a file; {} says both itself",
+                    name.variant()
+                );
+                Ok(Some(on_backbone(name.variant())))
+            }
+            Some(BackboneArg::File(path)) => Ok(Some(on_file(self.file(path)?))),
+        }
+    }
+
+    fn file(&self, path: &Path) -> Result<ForeignFile> {
+        let contract = self.preprocess.as_deref().with_context(|| {
+            format!(
+                "{} does not say how images become its input: give that with --preprocess FILE.json; docs/your-catalogue.md has an example",
+                path.display()
+            )
+        })?;
+        let contract = InputContract::read(contract)?;
+        let features = self.features.as_deref();
+        let backbone = ForeignBackbone::read(path, features, contract.clone())?;
+        Ok(ForeignFile {
+            path: path.to_owned(),
+            sha256: backbone.sha256,
+            features: features.unwrap_or_default().to_owned(),
+            contract,
+        })
     }
 
     /// Changes the options to what was asked for.
@@ -68,6 +136,19 @@ impl TransferArgs {
     /// When an option was given that only goes with a backbone, or there are not so many units.
     pub(super) fn apply(&self, options: &mut TrainOptions) -> Result<()> {
         let variant = options.backbone();
+        if let Some(transfer) = &mut options.transfer
+            && transfer.file.is_some()
+        {
+            ensure!(
+                matches!(self.freeze, None | Some(Freeze::All)) && self.backbone_rate.is_none(),
+                "a backbone from a file stays as it is: leave out --freeze and --backbone-rate"
+            );
+            set(&mut transfer.variants, &self.variants);
+            if self.folds.is_some() {
+                transfer.folds = self.folds;
+            }
+            return Ok(());
+        }
         match (&mut options.transfer, variant) {
             (Some(transfer), Some(variant)) => {
                 match self.freeze {

@@ -4,7 +4,6 @@
 //! from it, so all of them say how good the model is and fit its temperature and thresholds. What is exported is the mean of the layers:
 //! they are linear, so the layer with their mean weights gives the mean of their logits, and among them they learnt from every image.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
@@ -12,13 +11,13 @@ use anyhow::{Context, Result, bail, ensure};
 use ndarray::Array2;
 use ort::environment::Environment;
 
-use super::features::{Extractor, LabelledFeatures, Views};
+use super::Transfer;
+use super::features::{LabelledFeatures, Views};
 use super::folds::{Chosen, stopped};
-use super::{Transfer, backbone, joined, named, start_from, values_of};
+use super::parts::{Parts, Whole, settings};
 use crate::dataset::Dataset;
 use crate::dataset::split::folds;
-use crate::network::{self, Task};
-use crate::training::augment::ImageShape;
+use crate::network::Task;
 use crate::training::events::{EpochSummary, Event, RunSummary};
 use crate::training::fit::{Job, fit};
 use crate::training::history::History;
@@ -47,17 +46,13 @@ pub(in crate::training) fn cross_validate(
 ) -> Result<Trained> {
     let begun = Instant::now();
     let split = &dataset.train;
-    let (backbone, settings) = backbone(options)?;
-    let mut cut = network::build_cut(backbone, &task, 0).context("building the network")?;
-    let Transfer {
-        pretrained,
-        features,
-    } = transfer;
-    start_from(&mut cut.tail.graph, pretrained, settings.backbone_rate)?;
-    let frozen = values_of(&cut.trunk.graph, pretrained)?;
-    let frozen = options.weight_storage.stored(&cut.trunk.graph, frozen)?;
-    let shape = ImageShape::from(&dataset.preprocess);
-    let mut extractor = Extractor::new(&cut.trunk, &frozen, shape, environment, options.threads)?;
+    let settings = settings(options)?;
+    let Parts {
+        mut extractor,
+        tail,
+        frozen,
+    } = Parts::prepare(options, &task, transfer, 0, environment)?;
+    let features = transfer.features;
     let learning = Views::Random(settings.variants, options.augment);
     let mirrors = options.mirror_averaging.then_some(Views::Mirrored);
     let views = learning.count() + mirrors.as_ref().map_or(0, Views::count);
@@ -101,7 +96,7 @@ pub(in crate::training) fn cross_validate(
             split.len()
         );
         let job = Job {
-            network: &cut.tail,
+            network: &tail,
             classes: task.classes,
             train: Chosen::new(as_they_are, others),
             validation: &Chosen::new(as_they_are, left_out.clone()),
@@ -144,7 +139,7 @@ pub(in crate::training) fn cross_validate(
                 .collect()
         })
         .collect();
-    let mean = options.weight_storage.stored(&cut.tail.graph, mean)?;
+    let mean = options.weight_storage.stored(&tail.graph, mean)?;
     let mut session = session.context("there are no folds")?;
     session.restore(&mean)?;
     let all: Vec<usize> = (0..split.len()).collect();
@@ -158,17 +153,17 @@ pub(in crate::training) fn cross_validate(
         stopped: false,
     };
     emit(&Event::RunDone(summary));
-    let network = match options.mirror_averaging {
-        true => network::build_mirror_averaged(&options.architecture, &task)?,
-        false => network::build(&options.architecture, &task)?,
-    };
-    let mut values: BTreeMap<String, Vec<f32>> = named(&cut.trunk.graph, frozen)
-        .chain(named(&cut.tail.graph, mean))
-        .collect();
-    Ok(Trained {
-        parameters: joined(&network, &mut values)?,
-        trained_scalars: cut.tail.graph.trained_scalars(),
+    let trained_scalars = tail.graph.trained_scalars();
+    let Whole {
         network,
+        parameters,
+        behind,
+    } = frozen.completed(options, &task, tail, mean)?;
+    Ok(Trained {
+        parameters,
+        trained_scalars,
+        network,
+        behind,
         task,
         history,
         summary,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use ort::environment::Environment;
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
@@ -14,6 +14,7 @@ use rayon::slice::ParallelSliceMut;
 use sha2::{Digest, Sha256};
 
 use super::store::{Layout, Store, Writer};
+use crate::backbone::ForeignBackbone;
 use crate::dataset::Split;
 use crate::graph::Dim;
 use crate::lowering::{self, Formulation, Mode, Parameters, Targets, WeightStorage};
@@ -27,6 +28,7 @@ const BATCH: usize = 16;
 const VIEW_SEED: u64 = 0;
 /// Name of the trunk's output.
 const FEATURES: &str = "features";
+const REFUSED: &str = "ONNX Runtime refused the backbone";
 
 /// What variants of an image there are features of.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,8 +109,7 @@ impl Extractor {
             },
         )?;
         let model = lowering::model(proto).encode_to_vec();
-        let session =
-            session(environment, &model, threads).context("ONNX Runtime refused the backbone")?;
+        let session = session(environment, &model, threads).context(REFUSED)?;
         let dims = trunk.graph.shape(trunk.features).dims();
         let feature_shape = dims.iter().skip(1).map(|dim| match dim {
             Dim::Fixed(size) | Dim::Batch(size) => *size,
@@ -119,6 +120,68 @@ impl Extractor {
             feature_shape: feature_shape.collect(),
             digest: Sha256::digest(&model).into(),
         })
+    }
+
+    /// Loads somebody else's backbone, and gives the number of dimensions of its features, the batch included.
+    ///
+    /// # Errors
+    /// When ONNX Runtime refuses it, its features are neither `[N, F]` nor `[N, F, H, W]`, or an image's features depend on the images
+    /// beside it.
+    pub(super) fn foreign(
+        backbone: &ForeignBackbone,
+        image_shape: ImageShape,
+        environment: &Environment,
+        threads: usize,
+    ) -> Result<(Self, usize)> {
+        let extractor = |dimensions, feature_shape| -> Result<Self> {
+            let model = backbone.trunk(dimensions).encode_to_vec();
+            Ok(Self {
+                session: session(environment, &model, threads).context(REFUSED)?,
+                image_shape,
+                feature_shape,
+                digest: Sha256::digest(&model).into(),
+            })
+        };
+        let size = image_shape.len();
+        let pixels: Vec<u8> = (0..2 * size).map(|at| (at * 37 % 251) as u8).collect();
+        // What a value's shape is, nobody but a run can say of every model.
+        let mut probe = extractor(2, vec![])?;
+        let run = |probe: &mut Self, images: &[u8]| {
+            let mut found = (vec![], vec![]);
+            let count = images.len() / size;
+            probe
+                .run_shaped(images, count, |shape, features| {
+                    found = (shape.to_vec(), features.to_vec());
+                    Ok(())
+                })
+                .context("the backbone does not run on images of the contract's size and layout")?;
+            Ok::<_, anyhow::Error>(found)
+        };
+        let (shape, both) = run(&mut probe, &pixels)?;
+        let (dimensions, width) = match shape.as_slice() {
+            [2, width] | [2, width, _, _] => (shape.len(), *width as usize),
+            shape => bail!(
+                "its features are {shape:?} for two images, expected [2, F] or [2, F, height, width]: name another value with --features"
+            ),
+        };
+        let (_, first) = run(&mut probe, &pixels[..size])?;
+        let largest = first
+            .iter()
+            .fold(1.0_f32, |most, value| most.max(value.abs()));
+        let agree = first
+            .iter()
+            .zip(&both)
+            .all(|(a, b)| (a - b).abs() <= 1e-3 * largest);
+        ensure!(
+            agree && first.len() * 2 == both.len(),
+            "an image has other features beside another image than alone, so the model does not treat the images of a batch one by one"
+        );
+        Ok((extractor(dimensions, vec![width])?, dimensions))
+    }
+
+    /// Floats of the features of one image.
+    pub(super) fn width(&self) -> usize {
+        self.feature_shape.iter().product()
     }
 
     /// The features of a split's images: those in `folder`, if an earlier run computed the same, or new ones, which are kept there.
@@ -170,6 +233,15 @@ impl Extractor {
         count: usize,
         mut take: impl FnMut(&[f32]) -> Result<()>,
     ) -> Result<()> {
+        self.run_shaped(images, count, |_, features| take(features))
+    }
+
+    fn run_shaped(
+        &mut self,
+        images: &[u8],
+        count: usize,
+        take: impl FnOnce(&[i64], &[f32]) -> Result<()>,
+    ) -> Result<()> {
         let ImageShape {
             height,
             width,
@@ -180,7 +252,8 @@ impl Extractor {
         let features = outputs
             .get(FEATURES)
             .context("the backbone gave no features")?;
-        take(features.try_extract_tensor::<f32>()?.1)
+        let (shape, features) = features.try_extract_tensor::<f32>()?;
+        take(shape, features)
     }
 
     /// The digest of everything the features depend on.

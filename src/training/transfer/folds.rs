@@ -2,16 +2,16 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use ndarray::{Array2, ArrayView1};
 use ort::environment::Environment;
 use rand_chacha::ChaCha8Rng;
 
-use super::features::{Extractor, LabelledFeatures, Views};
-use super::{Transfer, backbone, start_from, values_of};
+use super::Transfer;
+use super::features::{LabelledFeatures, Views};
+use super::parts::{Parts, settings};
 use crate::dataset::Dataset;
 use crate::metrics::softmax;
-use crate::network;
 use crate::training::augment::{ImageShape, MixSettings};
 use crate::training::events::Event;
 use crate::training::examples::Examples;
@@ -40,17 +40,14 @@ pub fn out_of_fold(
     options.validate()?;
     let count = folds.iter().max().map_or(0, |&last| last + 1);
     ensure!(count >= 2, "{count} folds: at least 2 are needed");
-    let (backbone, settings) = backbone(options)?;
+    let settings = settings(options)?;
     let shape = ImageShape::from(&dataset.preprocess);
     let task = task(dataset, shape, Some(transfer))?;
-    let mut cut = network::build_cut(backbone, &task, 0).context("building the network")?;
-    start_from(
-        &mut cut.tail.graph,
-        transfer.pretrained,
-        settings.backbone_rate,
-    )?;
-    let frozen = values_of(&cut.trunk.graph, transfer.pretrained)?;
-    let mut extractor = Extractor::new(&cut.trunk, &frozen, shape, environment, options.threads)?;
+    let Parts {
+        mut extractor,
+        tail,
+        frozen: _,
+    } = Parts::prepare(options, &task, transfer, 0, environment)?;
     let views = Views::Random(settings.variants, options.augment);
     let split = &dataset.train;
     let total = split.len() * views.count();
@@ -83,7 +80,7 @@ pub fn out_of_fold(
             continue;
         }
         let job = Job {
-            network: &cut.tail,
+            network: &tail,
             classes: task.classes,
             train: chosen(&|of| of != fold),
             validation: &left_out,

@@ -6,40 +6,41 @@
 mod cross_validation;
 mod features;
 mod folds;
+mod parts;
 mod store;
 
-use std::collections::BTreeMap;
-use std::mem;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use ort::environment::Environment;
+use pipeline::model::InputContract;
 use serde::{Deserialize, Serialize};
 
-use self::features::{Extractor, LabelledFeatures, Views};
-use super::augment::ImageShape;
+use self::features::{LabelledFeatures, Views};
+use self::parts::{Parts, Whole, settings};
 use super::checkpoint::CheckpointFile;
 use super::events::Event;
 use super::fit::{Fitted, Job, fit};
 use super::options::TrainOptions;
 use super::run::Trained;
 use super::validation::{self, HeldOut};
-use crate::backbone::Pretrained;
+use crate::backbone::{ForeignBackbone, Pretrained};
 use crate::dataset::{Dataset, Split};
 use crate::graph::{Graph, Initializer};
-use crate::network::{self, Architecture, EfficientnetOptions, Network, Task};
+use crate::network::Task;
 
 pub(super) use cross_validation::cross_validate;
 pub use folds::out_of_fold;
+pub use parts::Behind;
 
 /// Name that all parameters of a backbone begin with.
 const BACKBONE: &str = "backbone.";
 
 /// How a network learns on top of a pretrained backbone.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TransferOptions {
     /// Which units of the backbone learn.
@@ -51,6 +52,22 @@ pub struct TransferOptions {
     pub backbone_rate: f32,
     /// Cross-validation with so many folds, instead of a validation part; for a backbone of which no unit learns.
     pub folds: Option<usize>,
+    /// A backbone that is a part of somebody else's model.
+    pub file: Option<ForeignFile>,
+}
+
+/// A part of somebody else's model, which has to be there when the options are used again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForeignFile {
+    /// The ONNX file.
+    pub path: PathBuf,
+    /// Its SHA-256, in hexadecimal.
+    pub sha256: String,
+    /// Name of the value that serves as features.
+    pub features: String,
+    /// How images become its input.
+    pub contract: InputContract,
 }
 
 /// Which units of a backbone learn.
@@ -70,6 +87,7 @@ impl Default for TransferOptions {
             variants: 1,
             backbone_rate: 0.1,
             folds: None,
+            file: None,
         }
     }
 }
@@ -102,10 +120,19 @@ impl TransferOptions {
 /// A backbone to train on top of, and where features are kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Transfer<'a> {
-    /// The weights.
-    pub pretrained: &'a Pretrained,
+    /// What it is.
+    pub backbone: BackboneModel<'a>,
     /// Folder for features, which need not exist.
     pub features: &'a Path,
+}
+
+/// What a backbone is.
+#[derive(Clone, Copy, Debug)]
+pub enum BackboneModel<'a> {
+    /// A network of ours with weights that others trained.
+    Pretrained(&'a Pretrained),
+    /// A part of somebody else's model.
+    Foreign(&'a ForeignBackbone),
 }
 
 /// Makes the parameters of a graph start as the pretrained ones of the same names, and learn as fast as `rate` says.
@@ -163,21 +190,13 @@ pub(super) fn train(
     emit: &mut dyn FnMut(&Event),
 ) -> Result<Trained> {
     let begun = Instant::now();
-    let (backbone, settings) = backbone(options)?;
-    let shape = ImageShape::from(&dataset.preprocess);
-    let mut cut =
-        network::build_cut(backbone, &task, trained_units).context("building the network")?;
-    let Transfer {
-        pretrained,
-        features,
-    } = transfer;
-    start_from(&mut cut.tail.graph, pretrained, settings.backbone_rate)?;
-
-    // The features are those that the file's weights give.
-    let frozen = values_of(&cut.trunk.graph, pretrained)?;
-    let frozen = options.weight_storage.stored(&cut.trunk.graph, frozen)?;
-    let threads = options.threads;
-    let mut extractor = Extractor::new(&cut.trunk, &frozen, shape, environment, threads)?;
+    let settings = settings(options)?;
+    let Parts {
+        mut extractor,
+        tail,
+        frozen,
+    } = Parts::prepare(options, &task, transfer, trained_units, environment)?;
+    let features = transfer.features;
     let learning = Views::Random(settings.variants, options.augment);
     let judging = match options.mirror_averaging {
         true => Views::Mirrored,
@@ -203,7 +222,7 @@ pub(super) fn train(
         view: 0,
     };
     let job = Job {
-        network: &cut.tail,
+        network: &tail,
         classes: task.classes,
         train: LabelledFeatures {
             store: &of_train,
@@ -222,7 +241,7 @@ pub(super) fn train(
         summary,
         ending,
     } = fit(job, environment, checkpoints, stop, emit)?;
-    let best = options.weight_storage.stored(&cut.tail.graph, best)?;
+    let best = options.weight_storage.stored(&tail.graph, best)?;
     session.restore(&best)?;
     let mut logits = validation::logits(&session, &as_they_are)?;
     if options.mirror_averaging {
@@ -234,31 +253,23 @@ pub(super) fn train(
         logits *= 0.5;
     }
 
-    let network = match options.mirror_averaging {
-        true => network::build_mirror_averaged(&options.architecture, &task)?,
-        false => network::build(&options.architecture, &task)?,
-    };
-    let mut values: BTreeMap<String, Vec<f32>> = named(&cut.trunk.graph, frozen)
-        .chain(named(&cut.tail.graph, best))
-        .collect();
-    Ok(Trained {
-        parameters: joined(&network, &mut values)?,
-        trained_scalars: cut.tail.graph.trained_scalars(),
+    let trained_scalars = tail.graph.trained_scalars();
+    let Whole {
         network,
+        parameters,
+        behind,
+    } = frozen.completed(options, &task, tail, best)?;
+    Ok(Trained {
+        parameters,
+        trained_scalars,
+        network,
+        behind,
         task,
         history,
         summary,
         ending,
         held_out: HeldOut::of_split(validation, logits)?,
     })
-}
-
-/// The backbone of these options, and how it is used.
-fn backbone(options: &TrainOptions) -> Result<(&EfficientnetOptions, TransferOptions)> {
-    match (&options.architecture, options.transfer) {
-        (Architecture::EfficientnetLite(backbone), Some(transfer)) => Ok((backbone, transfer)),
-        _ => bail!("pretrained weights go with a backbone only; choose one with --backbone"),
-    }
 }
 
 /// Pretrained values of all parameters of a graph, in its order.
@@ -268,24 +279,6 @@ fn values_of(graph: &Graph, pretrained: &Pretrained) -> Result<Vec<Vec<f32>>> {
         .map(|(_, value, _)| {
             let size = value.ty.shape.fixed_len().unwrap_or(0);
             Ok(values(pretrained, &value.name, size)?.to_vec())
-        })
-        .collect()
-}
-
-/// The parameters of a graph by their names; what comes behind them, as an optimizer's state does, is left out.
-fn named(graph: &Graph, values: Vec<Vec<f32>>) -> impl Iterator<Item = (String, Vec<f32>)> {
-    let names = graph.parameters().map(|(_, value, _)| value.name.clone());
-    names.zip(values)
-}
-
-/// The values of all parameters of a network, in its order.
-fn joined(network: &Network, values: &mut BTreeMap<String, Vec<f32>>) -> Result<Vec<Vec<f32>>> {
-    network
-        .graph
-        .parameters()
-        .map(|(_, value, _)| {
-            let values = values.get_mut(&value.name).map(mem::take);
-            values.with_context(|| format!("neither part of the network has {}", value.name))
         })
         .collect()
 }
