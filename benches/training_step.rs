@@ -103,7 +103,7 @@ fn measure(arguments: &Arguments, name: &str) -> Result<Value> {
     };
     let environment = load(&RuntimeSettings::from_environment()?, Need::Training)?.environment;
     let network = network::build(&architecture, &task)?;
-    let chosen = choose(choice, &network.graph, &environment)?;
+    let chosen = choose(choice, &network.graph, (&environment).into())?;
     let artifacts = artifacts::build(&network, &optimizer, chosen.formulation, 1)?;
     // ONNX Runtime adds the time to the name; the profile gets its own name when it is complete.
     let profiles = match &arguments.profile {

@@ -6,6 +6,7 @@ mod backbone;
 mod bytes;
 mod classify;
 mod dataset;
+mod device;
 mod diff;
 mod evaluate;
 mod inspect;
@@ -25,6 +26,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
 use clap::{ArgAction, Parser, Subcommand};
@@ -32,9 +34,27 @@ use pipeline::decode;
 
 use crate::runtime::{RuntimeSettings, default_cache};
 
+/// The version, and what decides how fast the program is.
+fn long_version() -> &'static str {
+    static TEXT: OnceLock<String> = OnceLock::new();
+    TEXT.get_or_init(|| {
+        format!(
+            "{}\nJPEG at a fraction of its size: {}",
+            env!("CARGO_PKG_VERSION"),
+            decode::reduced_jpeg_decoder()
+        )
+    })
+}
+
 /// Sorts product images into categories.
 #[derive(Debug, Parser)]
-#[command(name = "catalog", version, about, arg_required_else_help = true)]
+#[command(
+    name = "catalog",
+    version,
+    long_version = long_version(),
+    about,
+    arg_required_else_help = true
+)]
 pub struct Cli {
     #[command(flatten)]
     global: GlobalArgs,

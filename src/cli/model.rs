@@ -1,7 +1,6 @@
 //! The model of a command: which file it is, where it runs, and how many images at a time.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
@@ -10,6 +9,7 @@ use pipeline::model::{
     Classifier, Device, ForeignFacts, ModelFile, ModelFileError, SessionSettings,
 };
 
+use super::device::DeviceChoice;
 use crate::default_model::default_model;
 use crate::runtime::{Runtime, cuda};
 
@@ -35,31 +35,6 @@ pub(super) struct ModelArgs {
     /// Images per run of the model
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one)]
     batch_size: usize,
-}
-
-/// Where the user wants the model to run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum DeviceChoice {
-    /// A GPU if one can be used, else the processor.
-    Auto,
-    /// This device or none.
-    Only(Device),
-}
-
-impl FromStr for DeviceChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
-            None if text == "auto" => Ok(Self::Auto),
-            None if text == "cpu" => Ok(Self::Only(Device::Cpu)),
-            None if text == "cuda" => Ok(Self::Only(Device::Cuda(0))),
-            Some(("cuda", number)) if let Ok(number) = number.parse() => {
-                Ok(Self::Only(Device::Cuda(number)))
-            }
-            _ => Err("expected auto, cpu, cuda or cuda:N".to_owned()),
-        }
-    }
 }
 
 /// A number of things that cannot be none.
@@ -161,22 +136,6 @@ impl ModelArgs {
                     load(Device::Cpu)
                 }
             },
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn devices_are_named_in_words() {
-        assert_eq!("auto".parse(), Ok(DeviceChoice::Auto));
-        assert_eq!("cpu".parse(), Ok(DeviceChoice::Only(Device::Cpu)));
-        assert_eq!("cuda".parse(), Ok(DeviceChoice::Only(Device::Cuda(0))));
-        assert_eq!("cuda:3".parse(), Ok(DeviceChoice::Only(Device::Cuda(3))));
-        for wrong in ["", "gpu", "cuda:", "cuda:x", "cpu:1"] {
-            assert!(wrong.parse::<DeviceChoice>().is_err(), "{wrong}");
         }
     }
 }

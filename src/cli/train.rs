@@ -25,6 +25,7 @@ use crate::runtime::{self, Need};
 use crate::training::checkpoint::CheckpointFile;
 use crate::training::events::Event;
 use crate::training::export::{Exported, export};
+use crate::training::machine::Machine;
 use crate::training::options::TrainOptions;
 use crate::training::preset::Preset;
 use crate::training::progress::Renderer;
@@ -33,6 +34,7 @@ use crate::training::transfer::Transfer;
 
 use super::GlobalArgs;
 use super::dataset::{ShapeArgs, load_settings, warn_of_skipped, with_validation};
+use super::device::DeviceChoice;
 use super::pretrained::{FEATURES_FOLDER, StartingPoint, as_contract, for_backbone, pretrained};
 use super::signals::Stop;
 use super::tolerance::Tolerance;
@@ -91,6 +93,9 @@ pub struct TrainArgs {
     balance: BalanceArgs,
     #[command(flatten)]
     exported: ExportedArgs,
+    /// Where it trains: auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
     #[command(flatten)]
     run: RunArgs,
 }
@@ -131,6 +136,7 @@ fn train_into_folder(
         return Ok(ExitCode::SUCCESS);
     };
     let runtime = runtime::load(&global.runtime_settings()?, Need::Training)?;
+    let device = args.device.for_training(&runtime)?;
     let checkpoints = CheckpointFile {
         path: args.out.join(CHECKPOINT_FILE),
         interval: args.run.interval()?,
@@ -173,7 +179,10 @@ fn train_into_folder(
         &dataset,
         options,
         transfer,
-        &runtime.environment,
+        Machine {
+            environment: &runtime.environment,
+            device,
+        },
         Some(&checkpoints),
         stop.flag(),
         &mut |event| {
@@ -216,6 +225,7 @@ fn train_into_folder(
         &trained,
         &exported,
         &runtime,
+        device,
         formulation,
     )
     .context("the model is in place, but not its report")?;

@@ -34,16 +34,16 @@ enum Segment {
 #[derive(Clone, Copy, Debug)]
 struct Place {
     /// Index of the segment.
-    segment: u32,
+    segment: usize,
     /// Index of the image in the segment.
-    image: u32,
+    image: usize,
 }
 
 impl PixelStore {
     /// Images in memory, `[N, H, W, C]` row-major. `image_size` is the bytes of one.
     ///
     /// # Panics
-    /// When there are images of no bytes, or more than 2³² of them.
+    /// When there are images of no bytes.
     pub fn in_memory(pixels: Vec<u8>, image_size: usize) -> Self {
         let images = match pixels.is_empty() {
             true => 0,
@@ -53,7 +53,6 @@ impl PixelStore {
     }
 
     fn of(segment: Segment, images: usize, image_size: usize) -> Self {
-        let images = u32::try_from(images).expect("no data set has 2³² images");
         let places = (0..images).map(|image| Place { segment: 0, image });
         Self {
             image_size,
@@ -120,8 +119,8 @@ impl PixelStore {
     /// The segment of an image, and the byte there at which it begins.
     fn find(&self, index: usize) -> Result<(&Segment, usize)> {
         let place = self.places.get(index).with_context(|| missing(index))?;
-        let segment = &self.segments[place.segment as usize];
-        Ok((segment, place.image as usize * self.image_size))
+        let segment = &self.segments[place.segment];
+        Ok((segment, place.image * self.image_size))
     }
 
     /// The pixels of all images, one after the other.
@@ -168,7 +167,7 @@ impl PixelStore {
             self.image_size,
             other.image_size
         );
-        let before = self.segments.len() as u32;
+        let before = self.segments.len();
         self.segments.extend(other.segments);
         self.places.extend(other.places.iter().map(|place| Place {
             segment: before + place.segment,

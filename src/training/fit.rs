@@ -4,7 +4,6 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use ort::environment::Environment;
 
 use crate::artifacts;
 use crate::graph::Op;
@@ -17,6 +16,7 @@ use super::examples::Examples;
 use super::formulation;
 use super::history::History;
 use super::loader::{Loader, LoaderOptions};
+use super::machine::Machine;
 use super::options::TrainOptions;
 use super::plan::Plan;
 use super::pruning::ImageLosses;
@@ -67,7 +67,7 @@ pub(super) struct Fitted {
 /// diverges before the first validation.
 pub(super) fn fit<E: Examples>(
     job: Job<'_, E>,
-    environment: &Environment,
+    machine: Machine<'_>,
     checkpoints: Option<&CheckpointFile>,
     stop: &AtomicBool,
     emit: &mut dyn FnMut(&Event),
@@ -81,7 +81,7 @@ pub(super) fn fit<E: Examples>(
         options,
         seconds_before,
     } = job;
-    let chosen = formulation::choose(options.formulation, &network.graph, environment)?;
+    let chosen = formulation::choose(options.formulation, &network.graph, machine)?;
     let identity = RunIdentity {
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
         onnxruntime_version: checkpoints
@@ -109,7 +109,7 @@ pub(super) fn fit<E: Examples>(
         .as_ref()
         .map_or(0, |earlier| earlier.state.steps_done);
     let mut session = TrainingSession::new(
-        environment,
+        machine,
         &artifacts,
         options.optimizer.optimizer.clone(),
         train.shape(),
@@ -158,7 +158,7 @@ pub(super) fn fit<E: Examples>(
         epoch_images: options.pruning.map(|_| loader.images_per_epoch()),
         validation_images: validation_count,
         classes,
-        device: "cpu".to_owned(),
+        device: machine.device.to_string(),
         formulation: chosen.description,
     }));
     let mut state = RunState {

@@ -1,13 +1,15 @@
 //! Which formulation a training run uses on this machine, and why.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use ort::environment::Environment;
 use ort::session::Session;
 use ort::value::Tensor;
+use pipeline::model::Device;
 use pipeline::onnx::{GraphProto, NodeProto};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
+use super::machine::Machine;
 use crate::graph::{Graph, Shape, TensorType};
 use crate::kernels::Instructions;
 use crate::lowering::{self, Formulation};
@@ -38,19 +40,23 @@ pub struct Chosen {
 ///
 /// # Errors
 /// When blocked layout is asked for and this machine or this library has no operators for it, or ONNX Runtime reports an error.
-pub fn choose(
-    choice: FormulationChoice,
-    graph: &Graph,
-    environment: &Environment,
-) -> Result<Chosen> {
+pub fn choose(choice: FormulationChoice, graph: &Graph, machine: Machine<'_>) -> Result<Chosen> {
     let portable = |reason: &str| Chosen {
         formulation: Formulation::Portable,
         description: format!("portable operators ({reason})"),
     };
+    if let Device::Cuda(_) = machine.device {
+        ensure!(
+            choice != FormulationChoice::Blocked,
+            "blocked layout is for processors, and {} is none: leave out --formulation or --device",
+            machine.device
+        );
+        return Ok(portable("the only ones for CUDA"));
+    }
     if choice == FormulationChoice::Portable {
         return Ok(portable("as asked"));
     }
-    let (formulation, instructions) = match probe_block(environment) {
+    let (formulation, instructions) = match probe_block(machine.environment) {
         Ok(block) => match Instructions::detect(block) {
             Some(instructions) => (Formulation::Blocked { block }, instructions),
             None => {

@@ -15,6 +15,7 @@ mod fit;
 pub mod formulation;
 pub mod history;
 pub mod loader;
+pub mod machine;
 pub mod options;
 pub mod plan;
 pub mod preset;

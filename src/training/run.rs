@@ -3,7 +3,6 @@
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result, bail};
-use ort::environment::Environment;
 
 use crate::dataset::{Dataset, PixelStore};
 use crate::network::{self, Network, Task};
@@ -14,6 +13,7 @@ use super::events::{Event, RunSummary};
 use super::examples::LabelledImages;
 use super::fit::{Fitted, Job, fit};
 use super::history::History;
+use super::machine::Machine;
 use super::options::TrainOptions;
 use super::transfer::{self, BackboneModel, Behind, TrainedUnits, Transfer, start_from};
 use super::validation::{HeldOut, held_out};
@@ -66,16 +66,17 @@ pub enum Ending {
 /// # Errors
 /// When the options are out of range, the network does not fit the images, the checkpoint is of another run or cannot be written,
 /// ONNX Runtime reports an error, or the loss diverges before the first validation.
-pub fn train(
+pub fn train<'m>(
     dataset: &Dataset,
     options: &TrainOptions,
     transfer: Option<Transfer<'_>>,
-    environment: &Environment,
+    machine: impl Into<Machine<'m>>,
     checkpoints: Option<&CheckpointFile>,
     stop: &AtomicBool,
     emit: &mut dyn FnMut(&Event),
 ) -> Result<Trained> {
     options.validate()?;
+    let machine = machine.into();
     let validation = dataset
         .validation
         .as_ref()
@@ -90,14 +91,7 @@ pub fn train(
             .and_then(|transfer| transfer.folds),
     ) {
         return transfer::cross_validate(
-            dataset,
-            options,
-            transfer,
-            folds,
-            task,
-            environment,
-            stop,
-            emit,
+            dataset, options, transfer, folds, task, machine, stop, emit,
         );
     }
     if let (Some(transfer), Some(TrainedUnits::Last(units))) = (
@@ -111,7 +105,7 @@ pub fn train(
             transfer,
             units,
             task,
-            environment,
+            machine,
             checkpoints,
             stop,
             emit,
@@ -143,7 +137,7 @@ pub fn train(
         history,
         summary,
         ending,
-    } = fit(job, environment, checkpoints, stop, emit)?;
+    } = fit(job, machine, checkpoints, stop, emit)?;
     // What the file will hold is what is compared and judged.
     let best = options.weight_storage.stored(&network.graph, best)?;
     session.restore(&best)?;

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use ndarray::Array2;
-use ort::environment::Environment;
 use ort::memory::Allocator;
 use ort::operator::OperatorDomain;
 use ort::session::Session;
@@ -19,6 +18,7 @@ use crate::artifacts::{Artifacts, METRICS, Optimizer};
 use crate::operators;
 
 use super::examples::Element;
+use super::machine::Machine;
 
 /// A live network under training.
 pub struct TrainingSession {
@@ -63,8 +63,8 @@ impl TrainingSession {
     ///
     /// # Errors
     /// When ONNX Runtime has no training API or refuses the artifacts.
-    pub fn new(
-        environment: &Environment,
+    pub fn new<'a>(
+        machine: impl Into<Machine<'a>>,
         artifacts: &Artifacts,
         optimizer: Optimizer,
         input_shape: &[usize],
@@ -76,7 +76,7 @@ impl TrainingSession {
         let checkpoint = Checkpoint::load_from_buffer(&artifacts.checkpoint)
             .context("loading the checkpoint")?;
         let operators = operators::domain()?;
-        let options = session_options(environment, &compute, &operators)?;
+        let options = session_options(machine.into(), &compute, &operators)?;
         let trainer = {
             let _registration = operators::registration();
             Trainer::new_from_memory(
@@ -240,7 +240,7 @@ impl TrainingSession {
 
 /// Session options of training: sequential execution, because parallel execution silently stops the running statistics.
 fn session_options(
-    environment: &Environment,
+    machine: Machine<'_>,
     compute: &Compute,
     operators: &Arc<OperatorDomain>,
 ) -> Result<SessionBuilder> {
@@ -249,7 +249,7 @@ fn session_options(
         0 => std::thread::available_parallelism().map_or(1, |cores| cores.get()),
         given => given,
     };
-    let builder = Session::builder(environment)?;
+    let builder = machine.place(Session::builder(machine.environment)?)?;
     let builder = builder
         .with_intra_threads(threads)
         .map_err(ort::Error::<()>::from)?;

@@ -11,9 +11,11 @@ use catalog::lowering::{self, Formulation, Mode, Parameters, Targets};
 use catalog::network::{self, Architecture, ResnetOptions, SeedOptions, Task, VggOptions};
 use catalog::operators;
 use catalog::training::formulation::{FormulationChoice, choose};
+use catalog::training::machine::Machine;
 use catalog::training::session::{Compute, TrainingSession};
 use ort::session::{Session, SessionInputValue};
 use ort::value::Tensor;
+use pipeline::model::Device;
 use prost::Message;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng as Random;
@@ -24,7 +26,7 @@ use crate::runtime;
 #[expect(clippy::print_stderr)]
 fn blocked(graph: &Graph) -> Option<Formulation> {
     let environment = &runtime::training().environment;
-    match choose(FormulationChoice::Blocked, graph, environment) {
+    match choose(FormulationChoice::Blocked, graph, environment.into()) {
         Ok(chosen) => Some(chosen.formulation),
         Err(error) if !cfg!(target_arch = "x86_64") => {
             eprintln!("skipped: {error:#}");
@@ -509,7 +511,7 @@ fn train(
 ) -> (Vec<f32>, Vec<Vec<f32>>, Vec<f32>) {
     let environment = &runtime::training().environment;
     let network = network::build(architecture, task).unwrap();
-    let formulation = choose(choice, &network.graph, environment)
+    let formulation = choose(choice, &network.graph, environment.into())
         .unwrap()
         .formulation;
     let options = OptimizerOptions {
@@ -598,4 +600,31 @@ fn the_number_of_threads_changes_nothing_in_the_blocks() {
             );
         }
     }
+}
+
+#[test]
+fn a_gpu_gets_portable_operators_and_no_others() {
+    let environment = &runtime::training().environment;
+    let machine = Machine {
+        environment,
+        device: Device::Cuda(0),
+    };
+    let task = Task {
+        height: 28,
+        width: 28,
+        channels: 1,
+        classes: 10,
+        mean: vec![0.0],
+        deviation: vec![1.0],
+    };
+    let network = network::build(&Architecture::default(), &task).unwrap();
+    let chosen = choose(FormulationChoice::Auto, &network.graph, machine).unwrap();
+    assert_eq!(chosen.formulation, Formulation::Portable);
+    assert!(
+        chosen.description.contains("CUDA"),
+        "{}",
+        chosen.description
+    );
+    let refused = choose(FormulationChoice::Blocked, &network.graph, machine).unwrap_err();
+    assert!(refused.to_string().contains("cuda:0"), "{refused}");
 }

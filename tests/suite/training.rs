@@ -436,6 +436,21 @@ fn a_diverging_training_says_so_in_one_line() {
 }
 
 #[test]
+fn a_gpu_that_cannot_be_used_is_refused_with_the_missing_piece() {
+    let env = TestEnv::new();
+    write_halves(&env.path("halves"), 4);
+    let finished = env.run(&["train", "halves", "--out", "model", "--device", "cuda:99"]);
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(
+        finished.stderr.contains("cannot train on cuda:99"),
+        "{finished:?}"
+    );
+    // Which piece that is depends on the machine: the build of ONNX Runtime, the driver, a library, or a hundredth GPU.
+    assert_eq!(finished.stderr.lines().count(), 1, "{finished:?}");
+    assert!(!env.path("model").exists());
+}
+
+#[test]
 fn images_that_are_too_many_for_memory_train_the_same_model() {
     let env = TestEnv::new();
     write_halves(&env.path("halves"), 20);

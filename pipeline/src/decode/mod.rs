@@ -31,6 +31,7 @@ pub use pixels::luma;
 pub use read::Stamp;
 pub(crate) use read::{Refusal, is_out_of_files, open_fault, read};
 use reduced::ReducedJpeg;
+pub use reduced::description as reduced_jpeg_decoder;
 pub use sniff::{Format, Sniffed, sniff};
 pub use status::{Fault, Status};
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use pipeline::classify::{Destination, Finished, LabelsFacts, Settings, Summary, path_text};
-use pipeline::decode::Limits;
+use pipeline::decode::{Limits, reduced_jpeg_decoder};
 use pipeline::model::{Device, Expectation, ModelFile};
 use serde::Serialize;
 
@@ -44,6 +44,8 @@ struct Model<'a> {
 #[derive(Debug, Serialize)]
 struct Library<'a> {
     onnxruntime: &'a str,
+    /// What decodes JPEGs at a fraction of their size.
+    reduced_jpeg_decoder: &'static str,
     library: String,
     device: String,
 }
@@ -107,6 +109,7 @@ impl<'a> Report<'a> {
             },
             runtime: Library {
                 onnxruntime: &runtime.version,
+                reduced_jpeg_decoder: reduced_jpeg_decoder(),
                 library: path_text(&runtime.path),
                 device: device.to_string(),
             },

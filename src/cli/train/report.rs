@@ -36,6 +36,7 @@ pub(super) fn write(
     trained: &Trained,
     exported: &Exported,
     runtime: &Runtime,
+    device: Device,
     formulation: String,
 ) -> Result<PathBuf> {
     let data = DataSheet::of(&dataset);
@@ -89,6 +90,7 @@ pub(super) fn write(
             ("training took", duration(trained.summary.seconds)),
             ("catalog", summary.program_version.clone()),
             ("ONNX Runtime", runtime.version.clone()),
+            ("trained on", device.to_string()),
             ("formulation", formulation),
             ("processor", processor()),
             ("system", system()),

@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use ndarray::Array2;
-use ort::environment::Environment;
 
 use super::Transfer;
 use super::features::{LabelledFeatures, Views};
@@ -21,6 +20,7 @@ use crate::network::Task;
 use crate::training::events::{EpochSummary, Event, RunSummary};
 use crate::training::fit::{Job, fit};
 use crate::training::history::History;
+use crate::training::machine::Machine;
 use crate::training::options::TrainOptions;
 use crate::training::run::{Ending, Trained};
 use crate::training::session::TrainingSession;
@@ -40,7 +40,7 @@ pub(in crate::training) fn cross_validate(
     transfer: Transfer<'_>,
     count: usize,
     task: Task,
-    environment: &Environment,
+    machine: Machine<'_>,
     stop: &AtomicBool,
     emit: &mut dyn FnMut(&Event),
 ) -> Result<Trained> {
@@ -51,7 +51,7 @@ pub(in crate::training) fn cross_validate(
         mut extractor,
         tail,
         frozen,
-    } = Parts::prepare(options, &task, transfer, 0, environment)?;
+    } = Parts::prepare(options, &task, transfer, 0, machine)?;
     let features = transfer.features;
     let learning = Views::Random(settings.variants, options.augment);
     let mirrors = options.mirror_averaging.then_some(Views::Mirrored);
@@ -104,7 +104,7 @@ pub(in crate::training) fn cross_validate(
             options,
             seconds_before: 0.0,
         };
-        let fitted = fit(job, environment, None, stop, &mut |_| ())?;
+        let fitted = fit(job, machine, None, stop, &mut |_| ())?;
         stopped(stop)?;
         if let Ending::Diverged { step } = fitted.ending {
             bail!("the loss was no number any more at step {step}; try a lower learning rate");

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use ort::environment::Environment;
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
@@ -21,6 +20,7 @@ use crate::lowering::{self, Formulation, Mode, Parameters, Targets, WeightStorag
 use crate::network::Trunk;
 use crate::training::augment::{AugmentSettings, ImageShape, MixSettings, augment, image_rng};
 use crate::training::examples::Examples;
+use crate::training::machine::Machine;
 
 /// Images that go through the trunk together. Larger batches are no faster: one image keeps all cores busy.
 const BATCH: usize = 16;
@@ -90,7 +90,7 @@ impl Extractor {
         trunk: &Trunk,
         parameters: &[Vec<f32>],
         image_shape: ImageShape,
-        environment: &Environment,
+        machine: Machine<'_>,
         threads: usize,
     ) -> Result<Self> {
         let targets = Targets {
@@ -109,7 +109,7 @@ impl Extractor {
             },
         )?;
         let model = lowering::model(proto).encode_to_vec();
-        let session = session(environment, &model, threads).context(REFUSED)?;
+        let session = session(machine, &model, threads).context(REFUSED)?;
         let dims = trunk.graph.shape(trunk.features).dims();
         let feature_shape = dims.iter().skip(1).map(|dim| match dim {
             Dim::Fixed(size) | Dim::Batch(size) => *size,
@@ -130,13 +130,13 @@ impl Extractor {
     pub(super) fn foreign(
         backbone: &ForeignBackbone,
         image_shape: ImageShape,
-        environment: &Environment,
+        machine: Machine<'_>,
         threads: usize,
     ) -> Result<(Self, usize)> {
         let extractor = |dimensions, feature_shape| -> Result<Self> {
             let model = backbone.trunk(dimensions).encode_to_vec();
             Ok(Self {
-                session: session(environment, &model, threads).context(REFUSED)?,
+                session: session(machine, &model, threads).context(REFUSED)?,
                 image_shape,
                 feature_shape,
                 digest: Sha256::digest(&model).into(),
@@ -269,11 +269,14 @@ impl Extractor {
     }
 }
 
-fn session(environment: &Environment, model: &[u8], threads: usize) -> ort::Result<Session> {
-    Session::builder(environment)?
-        .with_optimization_level(GraphOptimizationLevel::All)?
-        .with_intra_threads(threads)?
-        .commit_from_memory(model)
+fn session(machine: Machine<'_>, model: &[u8], threads: usize) -> Result<Session> {
+    let build = || -> ort::Result<_> {
+        Ok(Session::builder(machine.environment)?
+            .with_optimization_level(GraphOptimizationLevel::All)?
+            .with_intra_threads(threads)?)
+    };
+    let mut builder = machine.place(build()?)?;
+    Ok(builder.commit_from_memory(model)?)
 }
 
 /// Features as examples to learn from.

@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, bail, ensure};
 use ndarray::{Array2, ArrayView1};
-use ort::environment::Environment;
 use rand_chacha::ChaCha8Rng;
 
 use super::Transfer;
@@ -16,6 +15,7 @@ use crate::training::augment::{ImageShape, MixSettings};
 use crate::training::events::Event;
 use crate::training::examples::Examples;
 use crate::training::fit::{Job, fit};
+use crate::training::machine::Machine;
 use crate::training::options::TrainOptions;
 use crate::training::run::{Ending, task};
 use crate::training::validation;
@@ -28,16 +28,17 @@ use crate::training::validation;
 /// # Errors
 /// When `options` are not those of a frozen backbone, there are fewer than two folds, features cannot be computed or kept, a training
 /// diverges, ONNX Runtime reports an error, or `stop` is set.
-pub fn out_of_fold(
+pub fn out_of_fold<'m>(
     dataset: &Dataset,
     folds: &[usize],
     options: &TrainOptions,
     transfer: Transfer<'_>,
-    environment: &Environment,
+    machine: impl Into<Machine<'m>>,
     stop: &AtomicBool,
     emit: &mut dyn FnMut(&Event),
 ) -> Result<Array2<f32>> {
     options.validate()?;
+    let machine = machine.into();
     let count = folds.iter().max().map_or(0, |&last| last + 1);
     ensure!(count >= 2, "{count} folds: at least 2 are needed");
     let settings = settings(options)?;
@@ -47,7 +48,7 @@ pub fn out_of_fold(
         mut extractor,
         tail,
         frozen: _,
-    } = Parts::prepare(options, &task, transfer, 0, environment)?;
+    } = Parts::prepare(options, &task, transfer, 0, machine)?;
     let views = Views::Random(settings.variants, options.augment);
     let split = &dataset.train;
     let total = split.len() * views.count();
@@ -88,7 +89,7 @@ pub fn out_of_fold(
             options,
             seconds_before: 0.0,
         };
-        let fitted = fit(job, environment, None, stop, &mut |_| ())?;
+        let fitted = fit(job, machine, None, stop, &mut |_| ())?;
         stopped(stop)?;
         if let Ending::Diverged { step } = fitted.ending {
             bail!("the loss was no number any more at step {step}; try a lower learning rate");

@@ -15,7 +15,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use ort::environment::Environment;
 use pipeline::model::InputContract;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +23,7 @@ use self::parts::{Parts, Whole, settings};
 use super::checkpoint::CheckpointFile;
 use super::events::Event;
 use super::fit::{Fitted, Job, fit};
+use super::machine::Machine;
 use super::options::TrainOptions;
 use super::run::Trained;
 use super::validation::{self, HeldOut};
@@ -184,7 +184,7 @@ pub(super) fn train(
     transfer: Transfer<'_>,
     trained_units: usize,
     task: Task,
-    environment: &Environment,
+    machine: Machine<'_>,
     checkpoints: Option<&CheckpointFile>,
     stop: &AtomicBool,
     emit: &mut dyn FnMut(&Event),
@@ -195,7 +195,7 @@ pub(super) fn train(
         mut extractor,
         tail,
         frozen,
-    } = Parts::prepare(options, &task, transfer, trained_units, environment)?;
+    } = Parts::prepare(options, &task, transfer, trained_units, machine)?;
     let features = transfer.features;
     let learning = Views::Random(settings.variants, options.augment);
     let judging = match options.mirror_averaging {
@@ -240,7 +240,7 @@ pub(super) fn train(
         history,
         summary,
         ending,
-    } = fit(job, environment, checkpoints, stop, emit)?;
+    } = fit(job, machine, checkpoints, stop, emit)?;
     let best = options.weight_storage.stored(&tail.graph, best)?;
     session.restore(&best)?;
     let mut logits = validation::logits(&session, &as_they_are)?;

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::mem;
 
 use anyhow::{Context, Result, bail, ensure};
-use ort::environment::Environment;
 
 use super::features::Extractor;
 use super::{BackboneModel, Transfer, TransferOptions, start_from, values_of};
@@ -12,6 +11,7 @@ use crate::backbone::ForeignBackbone;
 use crate::graph::Graph;
 use crate::network::{self, Architecture, Network, Task};
 use crate::training::augment::ImageShape;
+use crate::training::machine::Machine;
 use crate::training::options::TrainOptions;
 
 /// Both parts, before anything was learnt.
@@ -29,7 +29,7 @@ pub(super) enum Frozen {
     /// Units of a network of ours, and their values as the exported file holds them.
     Own { graph: Graph, values: Vec<Vec<f32>> },
     /// A part of somebody else's model.
-    Foreign(Behind),
+    Foreign(Box<Behind>),
 }
 
 /// Somebody else's model that a network is behind, with what was learnt of it by running it.
@@ -61,7 +61,7 @@ impl Parts {
         task: &Task,
         transfer: Transfer<'_>,
         trained_units: usize,
-        environment: &Environment,
+        machine: Machine<'_>,
     ) -> Result<Self> {
         let settings = settings(options)?;
         let image_shape = ImageShape {
@@ -82,7 +82,7 @@ impl Parts {
                         &cut.trunk,
                         &values,
                         image_shape,
-                        environment,
+                        machine,
                         options.threads,
                     )?,
                     tail: cut.tail,
@@ -102,16 +102,16 @@ impl Parts {
                     "a backbone from a file cannot be asked about mirror images, too: leave out --mirror-averaging"
                 );
                 let (extractor, dimensions) =
-                    Extractor::foreign(backbone, image_shape, environment, options.threads)?;
+                    Extractor::foreign(backbone, image_shape, machine, options.threads)?;
                 let width = extractor.width();
                 Ok(Self {
                     tail: network::build_head(head, width, task.classes)
                         .context("building the layer behind the backbone")?,
                     extractor,
-                    frozen: Frozen::Foreign(Behind {
+                    frozen: Frozen::Foreign(Box::new(Behind {
                         backbone: backbone.clone(),
                         dimensions,
-                    }),
+                    })),
                 })
             }
             _ => bail!(
@@ -139,7 +139,7 @@ impl Frozen {
                     .map(|(_, values)| values)
                     .collect(),
                 network: tail,
-                behind: Some(behind),
+                behind: Some(*behind),
             }),
             Self::Own {
                 graph,
