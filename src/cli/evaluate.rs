@@ -1,7 +1,9 @@
 //! `catalog evaluate`: how good a model is on labelled images.
 
 mod acceptance;
+mod levels;
 mod report;
+mod unknown;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,11 +14,13 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use pipeline::atomic_file::StagedFile;
-use pipeline::classify::cell_text;
+use pipeline::classify::{Taxonomy, cell_text};
 use pipeline::model::ModelFile;
 use serde::Serialize;
 
 use self::acceptance::Trust;
+use self::levels::Level;
+use self::unknown::{ScoresOfPictures, Told, UnknownFolder};
 use super::acceptance::AcceptanceArgs;
 use super::dataset::warn_of_skipped;
 use super::model::{ModelArgs, cores};
@@ -39,6 +43,7 @@ Examples:
   catalog evaluate photos --part all --predictions predictions.csv --metrics metrics.json
   catalog evaluate photos --target-precision 0.99
   catalog evaluate photos --report report.html
+  catalog evaluate photos --taxonomy taxonomy.csv --unknown other-photos
 
 Data and model meet by the names of the classes. The loss is the mean cross-entropy of the
 probabilities that classify writes, in nats.
@@ -71,6 +76,12 @@ pub(super) struct EvaluateArgs {
     /// Write the plots of the report as SVG and PNG files
     #[arg(long, value_name = "DIR")]
     plots: Option<PathBuf>,
+    /// Also give the accuracy on each level of the categories in this CSV, as `classify --taxonomy` takes it
+    #[arg(long, value_name = "FILE.csv")]
+    taxonomy: Option<PathBuf>,
+    /// Also say how many pictures of this folder, which are in no class, `classify --reject-unknown` would tell
+    #[arg(long, value_name = "FOLDER")]
+    unknown: Option<PathBuf>,
     #[command(flatten)]
     acceptance: AcceptanceArgs,
     #[command(flatten)]
@@ -97,6 +108,15 @@ pub(super) fn run(args: &EvaluateArgs, global: &GlobalArgs) -> Result<ExitCode> 
     let acceptance = args.acceptance.acceptance();
     let thresholding =
         acceptance.thresholding(labels.len(), model.metadata().calibration.as_ref())?;
+    let taxonomy = args.taxonomy.as_deref();
+    let taxonomy = taxonomy
+        .map(|path| Taxonomy::read(path, labels))
+        .transpose()?;
+    let known = model.metadata().familiarity.as_ref();
+    let unknown = args.unknown.as_deref();
+    let unknown = unknown
+        .map(|folder| UnknownFolder::list(folder, known))
+        .transpose()?;
     let source = Source::detect(&args.data)?;
     let runtime = runtime::load(&global.runtime_settings()?, Need::Inference)?;
     let dataset = dataset::load(&source, &load_settings(args, &model, global)?)?;
@@ -105,6 +125,8 @@ pub(super) fn run(args: &EvaluateArgs, global: &GlobalArgs) -> Result<ExitCode> 
 
     tracing::info!("evaluating {}", described(&dataset));
     let stop = Stop::listen()?;
+    let temperature = classifier.temperature();
+    let mut scores = ScoresOfPictures::default();
     let outcome = judge(
         &dataset,
         labels,
@@ -114,16 +136,23 @@ pub(super) fn run(args: &EvaluateArgs, global: &GlobalArgs) -> Result<ExitCode> 
             if stop.is_asked() {
                 bail!("stopped");
             }
-            classifier
+            let predictions = classifier
                 .classify(batch, images)
-                .context("the model could not be run")
+                .context("the model could not be run")?;
+            scores.add(&predictions, images, temperature);
+            Ok(predictions)
         },
-    );
+    )
+    .and_then(|judgement| {
+        let told = unknown
+            .map(|folder| folder.judge(&mut classifier, args.model.batch_size(), scores, &stop));
+        Ok((judgement, told.transpose()?))
+    });
     if stop.is_asked() {
         tracing::warn!("stopped: there is no result");
         return Ok(stop.exit_code());
     }
-    let judgement = outcome?;
+    let (judgement, unknown) = outcome?;
     if judgement.without_answer > 0 {
         tracing::warn!(
             "{} images are in no figure: the model gave numbers that are not finite for them",
@@ -141,21 +170,28 @@ pub(super) fn run(args: &EvaluateArgs, global: &GlobalArgs) -> Result<ExitCode> 
     }
 
     let trust = Trust::new(&judgement, labels, &acceptance, thresholding.as_ref());
+    let levels = taxonomy.map(|taxonomy| levels::levels(&judgement, &taxonomy));
+    let more = More {
+        trust,
+        levels,
+        unknown,
+    };
     let report = report::Written {
         model: &model,
         runtime: &runtime,
         device,
         dataset: &dataset,
         judgement: &judgement,
+        unknown: more.unknown.as_ref(),
     };
-    files.write(&report, &trust)?;
+    files.write(&report, &more)?;
     if let Some(folder) = &args.plots {
         report.save_plots(folder)?;
     }
     print(&format!(
         "{}\n{}",
         text(&judgement.evaluation, labels, space()),
-        trust.text()
+        more.text()
     ))?;
     let unused = dataset.skipped.len() + judgement.without_answer;
     Ok(if unused == 0 {
@@ -230,7 +266,33 @@ struct AllFigures<'a> {
     #[serde(flatten)]
     metrics: Metrics<'a>,
     #[serde(flatten)]
-    trust: &'a Trust,
+    more: &'a More,
+}
+
+/// What there is beside the figures that training gives, too.
+#[derive(Serialize)]
+struct More {
+    #[serde(flatten)]
+    trust: Trust,
+    /// Accuracy on each level of the taxonomy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    levels: Option<Vec<Level>>,
+    /// How well pictures of unknown things are told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unknown: Option<Told>,
+}
+
+impl More {
+    fn text(&self) -> String {
+        let mut text = self.trust.text();
+        for part in [
+            self.levels.as_deref().map(levels::text),
+            self.unknown.as_ref().map(Told::text),
+        ] {
+            text += &part.map(|part| format!("\n{part}")).unwrap_or_default();
+        }
+        text
+    }
 }
 
 impl OutputFiles {
@@ -264,7 +326,7 @@ impl OutputFiles {
     }
 
     /// Writes them all before the first appears.
-    fn write(self, written: &report::Written<'_>, trust: &Trust) -> Result<()> {
+    fn write(self, written: &report::Written<'_>, more: &More) -> Result<()> {
         let &report::Written {
             model,
             runtime,
@@ -283,7 +345,7 @@ impl OutputFiles {
         if let Some(mut file) = self.metrics {
             let metrics = AllFigures {
                 metrics: Metrics::new(model, &runtime.version, dataset, judgement),
-                trust,
+                more,
             };
             serde_json::to_writer_pretty(&mut file, &metrics)
                 .context("the figures cannot be written")?;
