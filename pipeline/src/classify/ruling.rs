@@ -5,9 +5,13 @@
 //! categories above its class have together. The latter depends on the tree, which is why the tree is part of a run's identity;
 //! external ids are not.
 
-use super::decision::{Decision, Thresholding};
+use anyhow::{Result, ensure};
+
+use super::decision::{Decision, Thresholding, unknown_below};
 use super::rows::Outcome;
+use super::settings::Settings;
 use super::taxonomy::Taxonomy;
+use crate::model::Classifier;
 
 /// What is ruled about rows, and by what.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -39,6 +43,37 @@ pub struct Placed {
 }
 
 impl Rules {
+    /// What the settings and the model say about rows.
+    ///
+    /// # Errors
+    /// When the taxonomy is one of other labels, or the model does not say what the settings ask for.
+    pub(super) fn of(settings: &Settings, classifier: &Classifier) -> Result<Rules> {
+        let classes = classifier.labels().len();
+        if let Some(taxonomy) = &settings.taxonomy {
+            ensure!(
+                taxonomy.classes() == classes,
+                "{} has categories for {} labels, the model has {classes}; give a taxonomy of this model's labels",
+                taxonomy.name(),
+                taxonomy.classes()
+            );
+        }
+        let mut thresholding = settings
+            .acceptance
+            .thresholding(classes, classifier.calibration())?;
+        let unknown_below = match settings.reject_unknown {
+            None => None,
+            Some(share) => {
+                thresholding.get_or_insert_with(|| Thresholding::everything(classes));
+                Some(unknown_below(share, classifier.familiarity())?)
+            }
+        };
+        Ok(Self {
+            thresholding,
+            unknown_below,
+            taxonomy: settings.taxonomy.clone(),
+        })
+    }
+
     /// Rules about a row. One without a label has neither decision nor category.
     ///
     /// The label of a damaged image is never accepted, and nothing follows from its score: thresholds were measured on whole images.

@@ -23,7 +23,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::batch::{Decoding, Looked, Todo};
 use super::columns::Columns;
-use super::decision::{Decisions, Thresholding, unknown_below};
+use super::decision::Decisions;
 use super::earlier::Earlier;
 use super::journal::{Begun, Identity, State, open_previous};
 use super::labels_facts::LabelsFacts;
@@ -157,7 +157,7 @@ pub fn run(
         settings.top_k
     );
     check(settings)?;
-    let rules = rules(settings, classifier)?;
+    let rules = Rules::of(settings, classifier)?;
     let pool = ThreadPoolBuilder::new()
         .num_threads(settings.jobs)
         .thread_name(|number| format!("decode-{number}"))
@@ -311,34 +311,6 @@ pub fn run(
         rules,
         sorted,
         whole,
-    })
-}
-
-/// What the settings and the model say about rows.
-fn rules(settings: &Settings, classifier: &Classifier) -> Result<Rules> {
-    let classes = classifier.labels().len();
-    if let Some(taxonomy) = &settings.taxonomy {
-        ensure!(
-            taxonomy.classes() == classes,
-            "{} has categories for {} labels, the model has {classes}; give a taxonomy of this model's labels",
-            taxonomy.name(),
-            taxonomy.classes()
-        );
-    }
-    let mut thresholding = settings
-        .acceptance
-        .thresholding(classes, classifier.calibration())?;
-    let unknown_below = match settings.reject_unknown {
-        None => None,
-        Some(share) => {
-            thresholding.get_or_insert_with(|| Thresholding::everything(classes));
-            Some(unknown_below(share, classifier.familiarity())?)
-        }
-    };
-    Ok(Rules {
-        thresholding,
-        unknown_below,
-        taxonomy: settings.taxonomy.clone(),
     })
 }
 
