@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Which score tells photos of unknown things best? Every pair of classes is left out in turn, a head learns the others from the
-features that a training kept, and each score compares the validation photos with all photos of the pair and with drawings.
+"""Which score tells photos of unknown things best? Pairs of classes are left out, a head learns the others from the features
+that a training kept, and each score compares the validation photos with all photos of the pair and with drawings.
 
     catalog train PHOTOS --backbone efficientnet-lite0 --out MODEL
-    python3 scripts/compare/unknown_scores.py PHOTOS MODEL/model.onnx TRAIN.features VALIDATION.features DRAWINGS
+    python3 scripts/compare/unknown_scores.py PHOTOS MODEL/model.onnx TRAIN.features VALIDATION.features DRAWINGS [PAIRS]
 
 PHOTOS has train/ and validation/ with a folder a class; the two files are those that the training left in `features` in the cache
-folder, the larger one of the training photos; DRAWINGS is a folder of square pictures of something else.
+folder, the larger one of the training photos; DRAWINGS is a folder of square pictures of something else. PAIRS is how many pairs, chosen at random.
 """
 
 import itertools
@@ -120,7 +120,9 @@ def main():
     validation, validation_labels, _ = labelled(photos, "validation", validation_file, 1)
     far = features_of(model, drawings)
     figures = {}
-    for pair in itertools.combinations(range(len(names)), 2):
+    pairs = list(itertools.combinations(range(len(names)), 2))
+    order = np.random.default_rng(1).permutation(len(pairs))
+    for pair in [pairs[i] for i in order[: int(sys.argv[6]) if len(sys.argv) > 6 else None]]:
         kept = [c for c in range(len(names)) if c not in pair]
         number = np.full(len(names), -1)
         number[kept] = np.arange(len(kept))

@@ -130,8 +130,8 @@ enum LinkArg {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Decisions")]
 struct UnknownArgs {
-    /// Tell pictures that look like none of the classes: the share of known ones to keep is behind =, such as --reject-unknown=0.95
-    #[arg(long, value_name = "SHARE", num_args = 0..=1, require_equals = true, default_missing_value = "0.99", value_parser = share)]
+    /// Tell pictures that look like none of the classes, keeping this share of known ones [0.95 where none is given]
+    #[arg(long, value_name = "SHARE", num_args = 0..=1, require_equals = true, default_missing_value = "0.95", value_parser = share)]
     reject_unknown: Option<f64>,
 }
 
