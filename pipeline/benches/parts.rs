@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use image::{ImageFormat, Rgb, RgbImage};
-use pipeline::classify::{Candidate, Columns, CsvOutput, Origin, Outcome, Row, Source};
+use pipeline::classify::{Candidate, Columns, CsvOutput, Origin, Outcome, Row, Ruling, Source};
 use pipeline::decode::{Limits, Stamp, decode_bytes};
 use pipeline::preprocess::{Colour, Preprocess};
 
@@ -118,18 +118,24 @@ fn rows(criterion: &mut Criterion) {
             },
             stamp: Stamp::default(),
             content: None,
-            outcome: Outcome::Labelled { best, damage: None },
+            outcome: Outcome::Labelled {
+                best,
+                above: vec![],
+                familiarity: 0.0,
+                damage: None,
+            },
             origin: Origin::ThisRun,
         };
         let columns = Columns {
             labels: &labels,
             top_k,
             decision: false,
+            taxonomy: None,
         };
         let mut output = CsvOutput::new(std::io::sink(), columns)
             .unwrap_or_else(|error| panic!("header: {error}"));
         group.bench_function(format!("CSV, {top_k} classes"), |bencher| {
-            bencher.iter(|| assert!(output.write(black_box(&row), None).is_ok()));
+            bencher.iter(|| assert!(output.write(black_box(&row), Ruling::default()).is_ok()));
         });
     }
     group.finish();

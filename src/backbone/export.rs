@@ -40,6 +40,7 @@ pub fn export(
         preprocess: Preprocess::stretch(side, side, Colour::Rgb),
         temperature: 1.0,
         calibration: None,
+        familiarity: None,
         summary: serde_json::json!({
             "backbone": backbone.variant.to_string(),
             "weights": backbone.package.id(),

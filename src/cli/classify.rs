@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
 use pipeline::atomic_file::StagedFile;
-use pipeline::classify::{self, Decisions, Destination, Summary};
+use pipeline::classify::{self, Decision, Decisions, Destination, Summary};
 use pipeline::decode::Status;
 use pipeline::model::Expectation;
 
@@ -27,7 +27,7 @@ pub(super) fn run(arguments: &ClassifyArgs, global: &GlobalArgs) -> Result<ExitC
     let started = SystemTime::now();
     // Before anything that takes time: a signal must never find the program deaf.
     let stop = Stop::listen()?;
-    let settings = arguments.settings()?;
+    let mut settings = arguments.settings()?;
     classify::check(&settings)?;
     let report_path = arguments.report();
     if let Some(path) = &report_path {
@@ -36,6 +36,7 @@ pub(super) fn run(arguments: &ClassifyArgs, global: &GlobalArgs) -> Result<ExitC
         drop(StagedFile::create(path)?);
     }
     let model = arguments.model.read()?;
+    settings.taxonomy = arguments.taxonomy(&model.metadata().labels)?;
     let runtime = runtime::load(&global.runtime_settings()?, Need::Inference)?;
     let (mut classifier, device) = arguments
         .model
@@ -71,7 +72,7 @@ pub(super) fn run(arguments: &ClassifyArgs, global: &GlobalArgs) -> Result<ExitC
         file.make_durable()?.publish()?;
     }
     let summary = finished.summary.clone();
-    let thresholding = finished.thresholding.clone();
+    let thresholding = finished.rules.thresholding.clone();
     // The labels come last: when they are in place, everything is.
     finished.publish()?;
 
@@ -167,8 +168,23 @@ fn summary_lines(summary: &Summary) -> Vec<String> {
 
 /// How many labels are to be looked at, and what the model's validation images let expect.
 fn decisions_line(decisions: Decisions, expected: Option<Expectation>) -> String {
-    let Decisions { accept, review } = decisions;
-    let mut line = format!("decisions: {accept} accept, {review} review");
+    let Decisions {
+        accept,
+        rolled_up,
+        review,
+        unknown,
+    } = decisions;
+    let mut line = format!("decisions: {accept} accept");
+    for (count, decision) in [
+        (rolled_up, Decision::RolledUp),
+        (review, Decision::Review),
+        (unknown, Decision::Unknown),
+    ] {
+        // Only with some options can there be any of the others.
+        if count > 0 || decision == Decision::Review {
+            line += &format!(", {count} {}", decision.as_str());
+        }
+    }
     if let Some(Expectation {
         coverage,
         precision,
@@ -218,6 +234,22 @@ mod tests {
                 "without a row: 1 broken links",
                 "2.5 s, 4 images/s; the slowest stage was: walk",
             ]
+        );
+    }
+
+    #[test]
+    fn decisions_are_counted_by_their_words() {
+        let mut decisions = Decisions {
+            accept: 5,
+            ..Decisions::default()
+        };
+        let line = |decisions| decisions_line(decisions, None);
+        assert_eq!(line(decisions), "decisions: 5 accept, 0 review");
+        decisions.rolled_up = 2;
+        decisions.unknown = 1;
+        assert_eq!(
+            line(decisions),
+            "decisions: 5 accept, 2 rolled_up, 0 review, 1 unknown"
         );
     }
 

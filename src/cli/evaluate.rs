@@ -1,22 +1,25 @@
 //! `catalog evaluate`: how good a model is on labelled images.
 
 mod acceptance;
+mod files;
+mod levels;
 mod report;
+mod unknown;
 
 use std::fmt::Write as _;
-use std::fs;
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
-use pipeline::atomic_file::StagedFile;
-use pipeline::classify::cell_text;
+use pipeline::classify::Taxonomy;
 use pipeline::model::ModelFile;
 use serde::Serialize;
 
 use self::acceptance::Trust;
+use self::files::OutputFiles;
+use self::levels::Level;
+use self::unknown::{ScoresOfPictures, Told, UnknownFolder};
 use super::acceptance::AcceptanceArgs;
 use super::dataset::{DATA_MEMORY, warn_of_skipped};
 use super::model::{ModelArgs, cores};
@@ -24,10 +27,9 @@ use super::signals::Stop;
 use super::terminal::space;
 use super::{GlobalArgs, NOT_ALL_OK, print};
 use crate::dataset::{self, Dataset, LoadSettings, Part, Parts, Pixels, Purpose, Source};
-use crate::evaluation::{Judgement, judge};
+use crate::evaluation::judge;
 use crate::metrics::Evaluation;
 use crate::metrics::display::{self, Space};
-use crate::report::Metrics;
 use crate::runtime::{self, Need};
 
 /// Say how good a model is on labelled images
@@ -39,6 +41,7 @@ Examples:
   catalog evaluate photos --part all --predictions predictions.csv --metrics metrics.json
   catalog evaluate photos --target-precision 0.99
   catalog evaluate photos --report report.html
+  catalog evaluate photos --taxonomy taxonomy.csv --unknown other-photos
 
 Data and model meet by the names of the classes. The loss is the mean cross-entropy of the
 probabilities that classify writes, in nats.
@@ -71,6 +74,12 @@ pub(super) struct EvaluateArgs {
     /// Write the plots of the report as SVG and PNG files
     #[arg(long, value_name = "DIR")]
     plots: Option<PathBuf>,
+    /// Also give the accuracy on each level of the categories in this CSV, as `classify --taxonomy` takes it
+    #[arg(long, value_name = "FILE.csv")]
+    taxonomy: Option<PathBuf>,
+    /// Also say how many pictures of this folder, which are in no class, `classify --reject-unknown` would tell
+    #[arg(long, value_name = "FOLDER")]
+    unknown: Option<PathBuf>,
     #[command(flatten)]
     acceptance: AcceptanceArgs,
     #[command(flatten)]
@@ -97,6 +106,15 @@ pub(super) fn run(args: &EvaluateArgs, global: &GlobalArgs) -> Result<ExitCode> 
     let acceptance = args.acceptance.acceptance();
     let thresholding =
         acceptance.thresholding(labels.len(), model.metadata().calibration.as_ref())?;
+    let taxonomy = args.taxonomy.as_deref();
+    let taxonomy = taxonomy
+        .map(|path| Taxonomy::read(path, labels))
+        .transpose()?;
+    let known = model.metadata().familiarity.as_ref();
+    let unknown = args.unknown.as_deref();
+    let unknown = unknown
+        .map(|folder| UnknownFolder::list(folder, known))
+        .transpose()?;
     let source = Source::detect(&args.data)?;
     let runtime = runtime::load(&global.runtime_settings()?, Need::Inference)?;
     let dataset = dataset::load(&source, &load_settings(args, &model, global)?)?;
@@ -105,6 +123,8 @@ pub(super) fn run(args: &EvaluateArgs, global: &GlobalArgs) -> Result<ExitCode> 
 
     tracing::info!("evaluating {}", described(&dataset));
     let stop = Stop::listen()?;
+    let temperature = classifier.temperature();
+    let mut scores = ScoresOfPictures::default();
     let outcome = judge(
         &dataset,
         labels,
@@ -114,16 +134,23 @@ pub(super) fn run(args: &EvaluateArgs, global: &GlobalArgs) -> Result<ExitCode> 
             if stop.is_asked() {
                 bail!("stopped");
             }
-            classifier
+            let predictions = classifier
                 .classify(batch, images)
-                .context("the model could not be run")
+                .context("the model could not be run")?;
+            scores.add(&predictions, images, temperature);
+            Ok(predictions)
         },
-    );
+    )
+    .and_then(|judgement| {
+        let told = unknown
+            .map(|folder| folder.judge(&mut classifier, args.model.batch_size(), scores, &stop));
+        Ok((judgement, told.transpose()?))
+    });
     if stop.is_asked() {
         tracing::warn!("stopped: there is no result");
         return Ok(stop.exit_code());
     }
-    let judgement = outcome?;
+    let (judgement, unknown) = outcome?;
     if judgement.without_answer > 0 {
         tracing::warn!(
             "{} images are in no figure: the model gave numbers that are not finite for them",
@@ -141,21 +168,28 @@ pub(super) fn run(args: &EvaluateArgs, global: &GlobalArgs) -> Result<ExitCode> 
     }
 
     let trust = Trust::new(&judgement, labels, &acceptance, thresholding.as_ref());
+    let levels = taxonomy.map(|taxonomy| levels::levels(&judgement, &taxonomy));
+    let more = More {
+        trust,
+        levels,
+        unknown,
+    };
     let report = report::Written {
         model: &model,
         runtime: &runtime,
         device,
         dataset: &dataset,
         judgement: &judgement,
+        unknown: more.unknown.as_ref(),
     };
-    files.write(&report, &trust)?;
+    files.write(&report, &more)?;
     if let Some(folder) = &args.plots {
         report.save_plots(folder)?;
     }
     print(&format!(
         "{}\n{}",
         text(&judgement.evaluation, labels, space()),
-        trust.text()
+        more.text()
     ))?;
     let unused = dataset.skipped.len() + judgement.without_answer;
     Ok(if unused == 0 {
@@ -217,123 +251,35 @@ fn text(evaluation: &Evaluation, labels: &[String], space: Space) -> String {
     text
 }
 
-/// Files that were asked for, made before anything else so that a place that cannot be written is known at once.
-struct OutputFiles {
-    confusion: Option<StagedFile>,
-    metrics: Option<StagedFile>,
-    predictions: Option<StagedFile>,
-    report: Option<StagedFile>,
-}
-
-/// All figures, as a file.
+/// What there is beside the figures that training gives, too.
 #[derive(Serialize)]
-struct AllFigures<'a> {
+struct More {
     #[serde(flatten)]
-    metrics: Metrics<'a>,
-    #[serde(flatten)]
-    trust: &'a Trust,
+    trust: Trust,
+    /// Accuracy on each level of the taxonomy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    levels: Option<Vec<Level>>,
+    /// How well pictures of unknown things are told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unknown: Option<Told>,
 }
 
-impl OutputFiles {
-    fn create(args: &EvaluateArgs) -> Result<Self> {
-        let paths = [
-            &args.confusion,
-            &args.metrics,
-            &args.predictions,
-            &args.report,
-        ];
-        let given: Vec<&Path> = paths
-            .into_iter()
-            .filter_map(|path| path.as_deref())
-            .collect();
-        for (index, path) in given.iter().enumerate() {
-            if given[..index].contains(path) {
-                bail!("{}: two results cannot have the same file", path.display());
-            }
+impl More {
+    fn text(&self) -> String {
+        let mut text = self.trust.text();
+        for part in [
+            self.levels.as_deref().map(levels::text),
+            self.unknown.as_ref().map(Told::text),
+        ] {
+            text += &part.map(|part| format!("\n{part}")).unwrap_or_default();
         }
-        if let Some(folder) = &args.plots {
-            fs::create_dir_all(folder)
-                .with_context(|| format!("cannot make the folder {}", folder.display()))?;
-        }
-        let create = |path: &Option<PathBuf>| path.as_deref().map(StagedFile::create).transpose();
-        Ok(Self {
-            confusion: create(&args.confusion)?,
-            metrics: create(&args.metrics)?,
-            predictions: create(&args.predictions)?,
-            report: create(&args.report)?,
-        })
+        text
     }
-
-    /// Writes them all before the first appears.
-    fn write(self, written: &report::Written<'_>, trust: &Trust) -> Result<()> {
-        let &report::Written {
-            model,
-            runtime,
-            dataset,
-            judgement,
-            ..
-        } = written;
-        let labels = &model.metadata().labels;
-        let mut whole = Vec::new();
-        if let Some(mut file) = self.confusion {
-            let matrix = &judgement.evaluation.confusion_matrix;
-            display::write_confusion_csv(matrix, labels, &mut file)
-                .context("the confusion matrix cannot be written")?;
-            whole.push(file.make_durable()?);
-        }
-        if let Some(mut file) = self.metrics {
-            let metrics = AllFigures {
-                metrics: Metrics::new(model, &runtime.version, dataset, judgement),
-                trust,
-            };
-            serde_json::to_writer_pretty(&mut file, &metrics)
-                .context("the figures cannot be written")?;
-            file.write_all(b"\n")?;
-            whole.push(file.make_durable()?);
-        }
-        if let Some(mut file) = self.predictions {
-            write_predictions(judgement, labels, &mut file)
-                .context("the predictions cannot be written")?;
-            whole.push(file.make_durable()?);
-        }
-        if let Some(mut file) = self.report {
-            file.write_all(written.html().as_bytes())
-                .context("the report cannot be written")?;
-            whole.push(file.make_durable()?);
-        }
-        whole.into_iter().try_for_each(|file| file.publish())
-    }
-}
-
-/// A row per image; one without an answer has an empty prediction and confidence.
-fn write_predictions(
-    judgement: &Judgement,
-    labels: &[String],
-    file: impl io::Write,
-) -> csv::Result<()> {
-    let labels: Vec<String> = labels.iter().map(|label| cell_text(label)).collect();
-    let mut csv = csv::Writer::from_writer(file);
-    csv.write_record(["source", "label", "predicted", "confidence"])?;
-    for verdict in &judgement.verdicts {
-        let (predicted, confidence) = match verdict.answer {
-            Some((class, confidence)) => (labels[class].as_str(), format!("{confidence:.6}")),
-            None => ("", String::new()),
-        };
-        csv.write_record([
-            cell_text(&verdict.source).as_str(),
-            &labels[verdict.label as usize],
-            predicted,
-            &confidence,
-        ])?;
-    }
-    csv.flush()?;
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evaluation::Verdict;
     use crate::metrics::Scores;
 
     fn evaluation(labels: &[String]) -> Evaluation {
@@ -358,31 +304,5 @@ mod tests {
         bag     2     ·
         boot    1     ·
         ");
-    }
-
-    #[test]
-    fn predictions_have_a_row_per_image() {
-        let labels = ["=bag", "T-shirt/top"].map(str::to_owned);
-        let verdict = |source: &str, label, answer| Verdict {
-            source: source.to_owned(),
-            label,
-            answer,
-        };
-        let judgement = Judgement {
-            evaluation: evaluation(&labels),
-            verdicts: vec![
-                verdict("test/a,b.png", 1, Some((0, 0.75))),
-                verdict("t10k-images#1", 0, None),
-            ],
-            without_answer: 1,
-        };
-        let mut bytes = Vec::new();
-        write_predictions(&judgement, &labels, &mut bytes).unwrap();
-        assert_eq!(
-            String::from_utf8(bytes).unwrap(),
-            "source,label,predicted,confidence\n\
-             \"test/a,b.png\",T-shirt/top,%3Dbag,0.750000\n\
-             t10k-images#1,%3Dbag,,\n"
-        );
     }
 }

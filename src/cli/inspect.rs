@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use pipeline::model::{Calibration, ModelFile};
+use pipeline::model::{Calibration, Familiarity, ModelFile};
 use pipeline::onnx::{
     DimensionValue, ModelProto, TensorTypeProto, TypeValue, ValueInfoProto, data_type,
 };
@@ -63,6 +63,8 @@ struct Description<'a> {
     calibration: Option<&'a Calibration>,
     /// From which confidence on labels are accepted, for some precisions.
     thresholds: Option<Vec<AtPrecision>>,
+    /// What tells images of unknown things.
+    familiarity: Option<&'a Familiarity>,
     self_tests: usize,
     training: &'a serde_json::Value,
 }
@@ -122,6 +124,7 @@ impl<'a> Description<'a> {
                 .calibration
                 .as_ref()
                 .map(calibration::at_precisions),
+            familiarity: metadata.familiarity.as_ref(),
             self_tests: metadata.self_test.len(),
             training: &metadata.summary,
         }
@@ -162,6 +165,8 @@ impl<'a> Description<'a> {
         lines.push(String::new());
         lines.push(fact("temperature", self.temperature));
         lines.extend(calibration::lines(self.calibration, self.labels));
+        lines.push(String::new());
+        lines.push(calibration::familiarity_line(self.familiarity));
         lines.push(String::new());
         lines.extend(training::lines(self.training));
         lines.join("\n") + "\n"

@@ -9,6 +9,7 @@ pub mod display;
 mod evaluation;
 mod scores;
 pub mod thresholds;
+pub mod unknown;
 
 pub use confusion::{Confusion, ConfusionMatrix};
 pub use evaluation::{ClassFigures, Evaluation, Tally, TopK};

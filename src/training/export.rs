@@ -8,8 +8,8 @@ use base64::prelude::BASE64_STANDARD;
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use ort::environment::Environment;
 use pipeline::model::{
-    Calibration, Classifier, Device, FORMAT_VERSION, Metadata, ModelFile, SelfTest,
-    SessionSettings, seal,
+    Calibration, Classifier, Device, FORMAT_VERSION, Familiarity, Metadata, ModelFile, SelfTest,
+    SessionSettings, familiarity, seal,
 };
 use pipeline::preprocess::{Colour, Preprocess};
 use serde::{Deserialize, Serialize};
@@ -207,12 +207,18 @@ pub fn export(
     let logits = logits.as_slice().context("the logits are in disorder")?;
     let temperature = fit_temperature(logits, classes, &held_out.labels) as f32;
     let calibration = thresholds::calibration(logits, classes, &held_out.labels, temperature);
+    let scores = held_out
+        .logits
+        .outer_iter()
+        .map(|logits| familiarity(logits, temperature))
+        .collect();
     let metadata = Metadata {
         format_version: FORMAT_VERSION,
         labels: dataset.classes.clone(),
         preprocess: dataset.preprocess.clone(),
         temperature,
         calibration: Some(calibration.clone()),
+        familiarity: Familiarity::of(scores),
         // By way of text: a value made directly would hold 0.1 as the 0.10000000149011612 that the f32 is.
         summary: serde_json::from_str(&serde_json::to_string(&summary)?)?,
         self_test: self_test(trained, &dataset.preprocess)?,

@@ -20,6 +20,7 @@ mod report;
 mod resume;
 mod runtime;
 mod runtime_commands;
+mod taxonomy;
 mod testenv;
 mod training;
 mod transfer;

@@ -1,8 +1,8 @@
 //! The CSV file of labels, byte for byte: UTF-8, LF, header first, RFC 4180 quoting, one line a row.
 //!
-//! Columns are `path,label,confidence`, then `label_2,confidence_2` and so on, then `status,error`, and `decision` where
-//! thresholds are used. Confidences have six decimals. A row that could not be classified has an empty label, confidence and
-//! decision.
+//! Columns are `path,label,confidence`, then `label_2,confidence_2` and so on, then `status,error`, `decision` where
+//! thresholds are used, and `category,category_id,category_confidence` where there is a taxonomy. Confidences have six decimals. A row that could not be classified has an empty label, confidence,
+//! decision and category.
 
 use std::io::Write;
 
@@ -12,6 +12,7 @@ use super::columns::Columns;
 use super::decision::Decision;
 use super::path_text::{cell_text, path_text};
 use super::rows::{Outcome, Row};
+use super::ruling::Ruling;
 
 /// Writes rows as CSV.
 pub struct CsvOutput<W: Write> {
@@ -19,6 +20,8 @@ pub struct CsvOutput<W: Write> {
     labels: Vec<String>,
     top_k: usize,
     decision: bool,
+    /// Path and external id of each category, where rows have one.
+    categories: Option<Vec<(String, String)>>,
 }
 
 impl<W: Write> CsvOutput<W> {
@@ -42,6 +45,7 @@ impl<W: Write> CsvOutput<W> {
             labels,
             top_k,
             decision,
+            taxonomy,
         } = columns;
         let mut writer = csv::WriterBuilder::new()
             .terminator(terminator)
@@ -63,20 +67,26 @@ impl<W: Write> CsvOutput<W> {
         if decision {
             writer.write_field("decision")?;
         }
+        if taxonomy.is_some() {
+            for column in ["category", "category_id", "category_confidence"] {
+                writer.write_field(column)?;
+            }
+        }
         end_record(&mut writer)?;
         Ok(Self {
             writer,
             labels: labels.iter().map(|label| cell_text(label)).collect(),
             top_k,
             decision,
+            categories: taxonomy.map(|taxonomy| taxonomy.cells().collect()),
         })
     }
 
-    /// Writes one row. What was decided about it is left out where there is no such column.
-    pub fn write(&mut self, row: &Row, decision: Option<Decision>) -> Result<()> {
+    /// Writes one row. What was ruled about it is left out where there are no such columns.
+    pub fn write(&mut self, row: &Row, ruling: Ruling) -> Result<()> {
         self.writer.write_field(path_text(&row.source.shown))?;
         let (best, error) = match &row.outcome {
-            Outcome::Labelled { best, damage } => {
+            Outcome::Labelled { best, damage, .. } => {
                 (best.as_slice(), damage.as_deref().unwrap_or(""))
             }
             Outcome::Failed(fault) => (&[][..], fault.message.as_str()),
@@ -98,7 +108,17 @@ impl<W: Write> CsvOutput<W> {
         self.writer.write_field(cell_text(error))?;
         if self.decision {
             self.writer
-                .write_field(decision.map_or("", Decision::as_str))?;
+                .write_field(ruling.decision.map_or("", Decision::as_str))?;
+        }
+        if let Some(categories) = &self.categories {
+            let placed = ruling.category;
+            let cells = placed.and_then(|placed| categories.get(placed.category));
+            let (path, id) = cells.map_or(("", ""), |(path, id)| (path, id));
+            self.writer.write_field(path)?;
+            self.writer.write_field(id)?;
+            self.writer.write_field(
+                placed.map_or_else(String::new, |placed| format!("{:.6}", placed.confidence)),
+            )?;
         }
         end_record(&mut self.writer)
     }
@@ -141,6 +161,14 @@ pub(crate) mod tests {
             labels,
             top_k,
             decision: false,
+            taxonomy: None,
+        }
+    }
+
+    pub(crate) fn decided(decision: Decision) -> Ruling {
+        Ruling {
+            decision: Some(decision),
+            category: None,
         }
     }
 
@@ -157,6 +185,8 @@ pub(crate) mod tests {
         ];
         Outcome::Labelled {
             best,
+            above: vec![0.8, 1.0],
+            familiarity: 2.0,
             damage: damage.map(str::to_owned),
         }
     }
@@ -165,7 +195,9 @@ pub(crate) mod tests {
     fn excel_gets_its_marks() {
         let labels = ["a".into(), "é".into()];
         let mut output = CsvOutput::for_excel(Vec::new(), columns(&labels, 1)).unwrap();
-        output.write(&row("x.jpg", labelled(None)), None).unwrap();
+        output
+            .write(&row("x.jpg", labelled(None)), Ruling::default())
+            .unwrap();
         assert_eq!(
             String::from_utf8(output.finish().unwrap()).unwrap(),
             "\u{feff}path,label,confidence,status,error\r\n./x.jpg,é,0.750000,ok,\r\n"
@@ -176,13 +208,18 @@ pub(crate) mod tests {
     fn the_bytes_are_those_of_the_contract() {
         let labels = ["=shoe".to_owned(), "bag, \"big\"".to_owned()];
         let mut output = CsvOutput::new(Vec::new(), columns(&labels, 2)).unwrap();
-        output.write(&row("a/x.jpg", labelled(None)), None).unwrap();
         output
-            .write(&row("=y,\n.jpg", labelled(Some("cut short"))), None)
+            .write(&row("a/x.jpg", labelled(None)), Ruling::default())
+            .unwrap();
+        output
+            .write(
+                &row("=y,\n.jpg", labelled(Some("cut short"))),
+                Ruling::default(),
+            )
             .unwrap();
         let fault = Fault::new(Status::Corrupt, "line 1\nline 2");
         output
-            .write(&row("z.jpg", Outcome::Failed(fault)), None)
+            .write(&row("z.jpg", Outcome::Failed(fault)), Ruling::default())
             .unwrap();
         let text = String::from_utf8(output.finish().unwrap()).unwrap();
         assert_eq!(
@@ -204,11 +241,11 @@ pub(crate) mod tests {
         let mut output = CsvOutput::new(Vec::new(), wanted).unwrap();
         for (name, decision) in [("x", Decision::Accept), ("y", Decision::Review)] {
             output
-                .write(&row(name, labelled(None)), Some(decision))
+                .write(&row(name, labelled(None)), decided(decision))
                 .unwrap();
         }
         let fault = Outcome::Failed(Fault::new(Status::Corrupt, "no"));
-        output.write(&row("z", fault), None).unwrap();
+        output.write(&row("z", fault), Ruling::default()).unwrap();
         assert_eq!(
             String::from_utf8(output.finish().unwrap()).unwrap(),
             "path,label,confidence,status,error,decision\n\

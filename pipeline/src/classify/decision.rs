@@ -1,13 +1,12 @@
 //! Which labels are accepted as they are, and which a person should look at.
 //!
-//! A decision follows from a row's class, confidence and status alone, so it is made anew whenever rows are written: no journal
-//! holds it, and rows of earlier runs serve whatever the thresholds are now.
+//! Decisions are made as rows are written ([`Rules`](super::Rules)); no journal holds them.
 
 use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 
-use super::rows::Outcome;
-use crate::model::{Calibration, Expectation};
+use super::rows::Candidate;
+use crate::model::{Calibration, Expectation, Familiarity};
 
 /// What a label has to reach to be accepted; where both are given, both.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -23,8 +22,12 @@ pub struct Acceptance {
 pub enum Decision {
     /// The label can be used as it is.
     Accept,
+    /// The label cannot, but the category above it that the row names.
+    RolledUp,
     /// A person should look at it.
     Review,
+    /// The image shows nothing that the model knows.
+    Unknown,
 }
 
 /// Thresholds in use.
@@ -32,6 +35,8 @@ pub enum Decision {
 pub struct Thresholding {
     /// In the order of the labels, the lowest confidence that is accepted; none for a class that never is.
     pub thresholds: Vec<Option<f32>>,
+    /// What the labels of a category above them have to have together to be accepted as that category.
+    pub above_labels: f32,
     /// What they gave on the model's validation images; none where the model says nothing of those.
     pub expected: Option<Expectation>,
 }
@@ -41,13 +46,17 @@ pub struct Thresholding {
 pub struct Decisions {
     /// Rows to be used as they are.
     pub accept: u64,
+    /// Rows whose category can be used, but not their label.
+    pub rolled_up: u64,
     /// Rows to be looked at.
     pub review: u64,
+    /// Rows of images that show nothing the model knows.
+    pub unknown: u64,
 }
 
 impl Decision {
     /// Every decision, in the order in which they are reported.
-    pub const ALL: [Self; 2] = [Self::Accept, Self::Review];
+    pub const ALL: [Self; 4] = [Self::Accept, Self::RolledUp, Self::Review, Self::Unknown];
 
     /// The decision with this word.
     pub fn named(word: &str) -> Option<Self> {
@@ -60,7 +69,9 @@ impl Decision {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Accept => "accept",
+            Self::RolledUp => "rolled_up",
             Self::Review => "review",
+            Self::Unknown => "unknown",
         }
     }
 }
@@ -109,7 +120,14 @@ impl Acceptance {
             (None, Some(lowest)) => vec![Some(lowest); classes],
             (Some(thresholds), lowest) => thresholds.not_below(lowest.unwrap_or(0.0)),
         };
+        // A category above labels was not looked at on its own, but probabilities are calibrated: they can be added, and of what
+        // has the probability p together, the share p is right.
+        let above_labels = [self.target_precision.map(|p| p as f32), self.review_below]
+            .into_iter()
+            .flatten()
+            .fold(0.0, f32::max);
         Ok(Some(Thresholding {
+            above_labels,
             expected: calibration.map(|calibration| calibration.expectation(&thresholds)),
             thresholds,
         }))
@@ -117,29 +135,45 @@ impl Acceptance {
 }
 
 impl Thresholding {
-    /// What is to become of a row; nothing where it has no label.
-    ///
-    /// The label of a damaged image is never accepted: the images that the thresholds were measured on were whole.
-    pub fn decide(&self, outcome: &Outcome) -> Option<Decision> {
-        let Outcome::Labelled { best, damage } = outcome else {
-            return None;
-        };
-        let first = best.first()?;
-        let threshold = self.thresholds.get(first.class).copied().flatten();
-        let is_sure = threshold.is_some_and(|threshold| first.confidence >= threshold);
-        Some(if is_sure && damage.is_none() {
-            Decision::Accept
-        } else {
-            Decision::Review
-        })
+    /// Thresholds that accept every label, for runs in which something else decides.
+    pub fn everything(classes: usize) -> Self {
+        Self {
+            thresholds: vec![Some(0.0); classes],
+            above_labels: 0.0,
+            expected: None,
+        }
     }
+
+    /// Whether the label of a whole image is accepted.
+    pub fn accepts(&self, first: &Candidate) -> bool {
+        let threshold = self.thresholds.get(first.class).copied().flatten();
+        threshold.is_some_and(|threshold| first.confidence >= threshold)
+    }
+}
+
+/// The score below which an image is unknown, so that this share of images like the validation images is not.
+///
+/// # Errors
+/// When the share is out of range, or the model does not say how familiar its validation images are.
+pub fn unknown_below(share: f64, familiarity: Option<&Familiarity>) -> Result<f32> {
+    ensure!(
+        share > 0.0 && share < 1.0,
+        "the share of known images to keep is {share}, it has to be above 0 and below 1"
+    );
+    let familiarity = familiarity.context(
+        "the model says nothing about how familiar the images it learnt from are, so unknown ones cannot be told: train it again \
+         with this version of catalog",
+    )?;
+    Ok(familiarity.threshold(share))
 }
 
 impl Decisions {
     pub(crate) fn count(&mut self, decision: Decision) {
         match decision {
             Decision::Accept => self.accept += 1,
+            Decision::RolledUp => self.rolled_up += 1,
             Decision::Review => self.review += 1,
+            Decision::Unknown => self.unknown += 1,
         }
     }
 }
@@ -147,16 +181,7 @@ impl Decisions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::classify::rows::Candidate;
-    use crate::decode::{Fault, Status};
     use crate::model::testing::calibration;
-
-    fn labelled(class: usize, confidence: f32) -> Outcome {
-        Outcome::Labelled {
-            best: vec![Candidate { class, confidence }],
-            damage: None,
-        }
-    }
 
     fn thresholding(target_precision: Option<f64>, review_below: Option<f32>) -> Thresholding {
         let wish = Acceptance {
@@ -169,33 +194,26 @@ mod tests {
     #[test]
     fn a_label_is_accepted_from_the_threshold_of_its_class_on() {
         let thresholding = thresholding(Some(0.99), None);
-        let decide = |class, confidence| thresholding.decide(&labelled(class, confidence));
-        assert_eq!(decide(0, 0.6), Some(Decision::Accept));
-        assert_eq!(decide(0, 0.599), Some(Decision::Review));
-        assert_eq!(decide(1, 0.7), Some(Decision::Review));
+        let accepts = |class, confidence| thresholding.accepts(&Candidate { class, confidence });
+        assert!(accepts(0, 0.6));
+        assert!(!accepts(0, 0.599));
+        assert!(!accepts(1, 0.7));
         // Nothing shows that this class reaches the precision.
-        assert_eq!(decide(2, 1.0), Some(Decision::Review));
-    }
-
-    #[test]
-    fn damaged_images_are_looked_at_and_failures_are_not_decided() {
-        let thresholding = thresholding(None, Some(0.5));
-        let mut damaged = labelled(0, 1.0);
-        assert_eq!(thresholding.decide(&damaged), Some(Decision::Accept));
-        if let Outcome::Labelled { damage, .. } = &mut damaged {
-            *damage = Some("cut short".to_owned());
-        }
-        assert_eq!(thresholding.decide(&damaged), Some(Decision::Review));
-        let failed = Outcome::Failed(Fault::new(Status::Corrupt, "no"));
-        assert_eq!(thresholding.decide(&failed), None);
+        assert!(!accepts(2, 1.0));
+        assert!(Thresholding::everything(3).accepts(&Candidate {
+            class: 2,
+            confidence: 0.0
+        }));
     }
 
     #[test]
     fn of_two_demands_both_hold() {
         let both = thresholding(Some(0.99), Some(0.7));
         assert_eq!(both.thresholds, [Some(0.7), Some(0.8), None]);
+        assert_eq!(both.above_labels, 0.99);
         let one = thresholding(None, Some(0.7));
         assert_eq!(one.thresholds, [Some(0.7); 3]);
+        assert_eq!(one.above_labels, 0.7);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::columns::Columns;
 use super::decision::Decision;
 use super::path_text::{cell_text, path_text};
 use super::rows::{Outcome, Row};
+use super::ruling::Ruling;
 
 /// Writes rows as JSON lines.
 pub struct JsonlOutput<W: Write> {
@@ -19,6 +20,8 @@ pub struct JsonlOutput<W: Write> {
     labels: Vec<String>,
     top_k: usize,
     decision: bool,
+    /// Path and external id of each category as JSON, where rows have one.
+    categories: Option<Vec<(String, String)>>,
 }
 
 impl<W: Write> JsonlOutput<W> {
@@ -28,19 +31,30 @@ impl<W: Write> JsonlOutput<W> {
             labels,
             top_k,
             decision,
+            taxonomy,
         } = columns;
         Self {
             output,
             labels: labels.iter().map(|label| json(&cell_text(label))).collect(),
             top_k,
             decision,
+            categories: taxonomy.map(|taxonomy| {
+                let id = |id: String| match id.as_str() {
+                    "" => "null".to_owned(),
+                    id => json(id),
+                };
+                taxonomy
+                    .cells()
+                    .map(|(path, external_id)| (json(&path), id(external_id)))
+                    .collect()
+            }),
         }
     }
 
-    /// Writes one row. What was decided about it is left out where there is no such field.
-    pub fn write(&mut self, row: &Row, decision: Option<Decision>) -> Result<()> {
+    /// Writes one row. What was ruled about it is left out where there are no such fields.
+    pub fn write(&mut self, row: &Row, ruling: Ruling) -> Result<()> {
         let (best, error) = match &row.outcome {
-            Outcome::Labelled { best, damage } => (best.as_slice(), damage.as_deref()),
+            Outcome::Labelled { best, damage, .. } => (best.as_slice(), damage.as_deref()),
             Outcome::Failed(fault) => (&[][..], Some(fault.message.as_str())),
         };
         write!(
@@ -68,10 +82,26 @@ impl<W: Write> JsonlOutput<W> {
         let error = error.map_or_else(|| "null".to_owned(), |error| json(&cell_text(error)));
         let status = row.outcome.status();
         write!(self.output, ",\"status\":\"{status}\",\"error\":{error}")?;
-        match decision {
+        match ruling.decision.map(Decision::as_str) {
             _ if !self.decision => {}
-            Some(decision) => write!(self.output, ",\"decision\":\"{}\"", decision.as_str())?,
+            Some(decision) => write!(self.output, ",\"decision\":\"{decision}\"")?,
             None => write!(self.output, ",\"decision\":null")?,
+        }
+        if let Some(categories) = &self.categories {
+            let placed = ruling.category.and_then(|placed| {
+                let (path, id) = categories.get(placed.category)?;
+                Some((
+                    path.as_str(),
+                    id.as_str(),
+                    format!("{:.6}", placed.confidence),
+                ))
+            });
+            let (path, id, confidence) =
+                placed.unwrap_or_else(|| ("null", "null", "null".to_owned()));
+            write!(
+                self.output,
+                ",\"category\":{path},\"category_id\":{id},\"category_confidence\":{confidence}"
+            )?;
         }
         writeln!(self.output, "}}")?;
         Ok(())
@@ -91,7 +121,7 @@ fn json(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::classify::csv_output::tests::{columns, labelled, row};
+    use crate::classify::csv_output::tests::{columns, decided, labelled, row};
     use crate::decode::{Fault, Status};
 
     #[test]
@@ -99,11 +129,11 @@ mod tests {
         let labels = ["=shoe".to_owned(), "bag \"big\"".to_owned()];
         let mut output = JsonlOutput::new(Vec::new(), columns(&labels, 2));
         output
-            .write(&row("a\n\"x.jpg", labelled(None)), None)
+            .write(&row("a\n\"x.jpg", labelled(None)), Ruling::default())
             .unwrap();
         let fault = Fault::new(Status::Corrupt, "line 1\nline 2");
         output
-            .write(&row("z.jpg", Outcome::Failed(fault)), None)
+            .write(&row("z.jpg", Outcome::Failed(fault)), Ruling::default())
             .unwrap();
         let text = String::from_utf8(output.finish().unwrap()).unwrap();
         assert_eq!(
@@ -127,9 +157,9 @@ mod tests {
         };
         let mut output = JsonlOutput::new(Vec::new(), wanted);
         let good = row("x", labelled(None));
-        output.write(&good, Some(Decision::Accept)).unwrap();
+        output.write(&good, decided(Decision::Accept)).unwrap();
         let fault = Outcome::Failed(Fault::new(Status::Corrupt, "no"));
-        output.write(&row("z", fault), None).unwrap();
+        output.write(&row("z", fault), Ruling::default()).unwrap();
         assert_eq!(
             String::from_utf8(output.finish().unwrap()).unwrap(),
             "{\"path\":\"./x\",\"label\":\"b\",\"confidence\":0.750000,\"status\":\"ok\",\"error\":null,\

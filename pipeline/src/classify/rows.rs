@@ -3,9 +3,10 @@
 use ndarray::ArrayView1;
 
 use super::batch::{Finding, Looked, Todo};
+use super::taxonomy::Taxonomy;
 use super::walk::Source;
 use crate::decode::{Fault, Stamp, Status};
-use crate::model::Predictions;
+use crate::model::{Predictions, familiarity};
 
 /// A file and what became of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +53,11 @@ pub enum Outcome {
     Labelled {
         /// The most probable classes, best first.
         best: Vec<Candidate>,
+        /// What the labels of each category above the first class have together, the nearest category first; empty without a
+        /// taxonomy.
+        above: Vec<f32>,
+        /// How much the image looks like those the model learnt from; see [`familiarity`].
+        familiarity: f32,
         /// What is wrong with the file, where it is damaged.
         damage: Option<String>,
     },
@@ -81,13 +87,22 @@ impl Outcome {
     }
 }
 
+/// What is kept of the model's word about an image.
+#[derive(Clone, Copy)]
+pub(crate) struct Kept<'a> {
+    pub(crate) top_k: usize,
+    /// Of the model.
+    pub(crate) temperature: f32,
+    pub(crate) taxonomy: Option<&'a Taxonomy>,
+}
+
 /// Joins a file, what was found in it and what the model said about image `image` of its batch.
 pub(crate) fn row(
     image: usize,
     file: Todo,
     looked: Looked,
     predictions: Option<&Predictions>,
-    top_k: usize,
+    kept: Kept<'_>,
 ) -> RowInProgress {
     let Looked {
         stamp,
@@ -104,7 +119,7 @@ pub(crate) fn row(
         }
         (Finding::Unchanged, _, Some(last_time)) => (last_time.outcome, Origin::SameContent),
         (Finding::Image(damage), _, _) => {
-            (label(image, damage, predictions, top_k), Origin::ThisRun)
+            (label(image, damage, predictions, kept), Origin::ThisRun)
         }
         (Finding::Fault(fault), _, _) => (Outcome::Failed(fault), Origin::ThisRun),
         // Neither is found without what it is the same as.
@@ -126,13 +141,23 @@ fn label(
     image: usize,
     damage: Option<String>,
     predictions: Option<&Predictions>,
-    top_k: usize,
+    kept: Kept<'_>,
 ) -> Outcome {
     match predictions {
-        Some(predictions) if predictions.is_finite(image) => Outcome::Labelled {
-            best: best(predictions.probabilities.row(image), top_k),
-            damage,
-        },
+        Some(predictions) if predictions.is_finite(image) => {
+            let probabilities = predictions.probabilities.row(image);
+            let best = best(probabilities, kept.top_k);
+            let above = match (kept.taxonomy, best.first()) {
+                (Some(taxonomy), Some(first)) => taxonomy.sums(first.class, probabilities),
+                _ => Vec::new(),
+            };
+            Outcome::Labelled {
+                best,
+                above,
+                familiarity: familiarity(predictions.logits.row(image), kept.temperature),
+                damage,
+            }
+        }
         _ => Outcome::Failed(Fault::new(
             Status::ModelError,
             "the model gave numbers that are not finite",
@@ -185,6 +210,11 @@ mod tests {
             Finding::Image(Some("cut".to_owned())),
             Finding::Image(None),
         ];
+        let kept = Kept {
+            top_k: 1,
+            temperature: 1.0,
+            taxonomy: None,
+        };
         let outcomes: Vec<Outcome> = findings
             .into_iter()
             .enumerate()
@@ -202,7 +232,7 @@ mod tests {
                     content: None,
                     finding,
                 };
-                match row(image, file, looked, Some(&predictions), 1) {
+                match row(image, file, looked, Some(&predictions), kept) {
                     RowInProgress::Whole(row) => row.outcome,
                     RowInProgress::Duplicate { .. } => panic!("nothing is twice"),
                 }
@@ -227,6 +257,8 @@ mod tests {
             outcomes[2],
             Outcome::Labelled {
                 best,
+                above: vec![],
+                familiarity: familiarity(array![1.0, 0.0].view(), 1.0),
                 damage: Some("cut".into())
             }
         );

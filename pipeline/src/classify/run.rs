@@ -23,12 +23,13 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::batch::{Decoding, Looked, Todo};
 use super::columns::Columns;
-use super::decision::{Decisions, Thresholding};
+use super::decision::Decisions;
 use super::earlier::Earlier;
 use super::journal::{Begun, Identity, State, open_previous};
 use super::labels_facts::LabelsFacts;
 use super::output::Output;
-use super::rows::{RowInProgress, row};
+use super::rows::{Kept, RowInProgress, row};
+use super::ruling::Rules;
 use super::settings::{Destination, Settings};
 use super::sinks::{Labels, Sinks};
 use super::slabs::{Slab, Slabs, Walked};
@@ -80,8 +81,8 @@ pub struct Finished {
     pub summary: Summary,
     /// What the labels are, for whoever joins them with others.
     pub labels: LabelsFacts,
-    /// The thresholds that decided about rows, where that was asked for.
-    pub thresholding: Option<Thresholding>,
+    /// What decided about rows.
+    pub rules: Rules,
     /// The files sorted into folders, where that was asked for.
     sorted: Option<Sorter>,
     /// None where the labels went to standard output.
@@ -156,9 +157,7 @@ pub fn run(
         settings.top_k
     );
     check(settings)?;
-    let thresholding = settings
-        .acceptance
-        .thresholding(classes, classifier.calibration())?;
+    let rules = Rules::of(settings, classifier)?;
     let pool = ThreadPoolBuilder::new()
         .num_threads(settings.jobs)
         .thread_name(|number| format!("decode-{number}"))
@@ -191,19 +190,20 @@ pub fn run(
             Columns {
                 labels: &labels,
                 top_k: settings.top_k,
-                decision: thresholding.is_some(),
+                decision: rules.thresholding.is_some(),
+                taxonomy: rules.taxonomy.as_ref(),
             },
         )?,
         journal,
         sorter: match &settings.sort_into {
-            Some(wish) => Some(Sorter::begin(wish, &labels)?),
+            Some(wish) => Some(Sorter::begin(wish, &labels, rules.taxonomy.as_ref())?),
             None => None,
         },
         summary: Summary {
-            decisions: thresholding.is_some().then(Decisions::default),
+            decisions: rules.thresholding.is_some().then(Decisions::default),
             ..Summary::new(&labels)
         },
-        thresholding,
+        rules,
         stop_after_failures: settings.stop_after_failures,
         outcomes: HashMap::new(),
     };
@@ -214,6 +214,7 @@ pub fn run(
         let (labelled_sender, labelled_receiver) = sync_channel(LABELLED_SLABS);
         let (buffer_sender, buffer_receiver) = sync_channel(BUFFERS);
         let preprocess = classifier.preprocess().clone();
+        let temperature = classifier.temperature();
         let bytes = settings.batch_size * preprocess.bytes_per_image();
         for _ in 0..BUFFERS {
             buffer_sender
@@ -244,7 +245,11 @@ pub fn run(
             .spawn_scoped(scope, move || {
                 infer(
                     classifier,
-                    settings.top_k,
+                    Kept {
+                        top_k: settings.top_k,
+                        temperature,
+                        taxonomy: settings.taxonomy.as_ref(),
+                    },
                     &decoded_receiver,
                     &buffer_sender,
                     &labelled_sender,
@@ -273,7 +278,7 @@ pub fn run(
         journal,
         sorter: sorted,
         mut summary,
-        thresholding,
+        rules,
         ..
     } = sinks;
     if let Some(journal) = journal {
@@ -303,7 +308,7 @@ pub fn run(
     Ok(Finished {
         summary,
         labels,
-        thresholding,
+        rules,
         sorted,
         whole,
     })
@@ -376,7 +381,7 @@ fn decode(
 /// The second stage. Ends when no slab comes any more, when nobody takes its rows, or when the model cannot be run.
 fn infer(
     classifier: &mut Classifier,
-    top_k: usize,
+    kept: Kept<'_>,
     decoded: &Receiver<Decoded>,
     buffers: &SyncSender<Vec<u8>>,
     labelled: &SyncSender<Labelled>,
@@ -401,7 +406,7 @@ fn infer(
                 None
             };
             let mut new = join(slab.files, looked)
-                .map(|(image, file, looked)| row(image, file, looked, predictions.as_ref(), top_k));
+                .map(|(image, file, looked)| row(image, file, looked, predictions.as_ref(), kept));
             let rows = slab.rows.into_iter();
             Ok(rows
                 .filter_map(|known| known.map(RowInProgress::Whole).or_else(|| new.next()))

@@ -10,6 +10,7 @@ use super::inputs::Inputs;
 use super::journal::{Identity, Restart};
 use super::shard::Shard;
 use super::sorted::SortInto;
+use super::taxonomy::Taxonomy;
 use crate::decode::Limits;
 use crate::model::Classifier;
 
@@ -46,6 +47,11 @@ pub struct Settings {
     pub by_content: bool,
     /// What a label has to reach to be accepted; rows have a decision where anything is asked for.
     pub acceptance: Acceptance,
+    /// Keep this share, above 0 and below 1, of images like the validation images, and call what looks less familiar unknown; the
+    /// model knows the threshold. Rows have a decision then.
+    pub reject_unknown: Option<f64>,
+    /// The categories of the model's labels, where rows shall have one.
+    pub taxonomy: Option<Taxonomy>,
     /// Sort the files into folders, too.
     pub sort_into: Option<SortInto>,
     /// End the run with an error once there are more rows that are not `ok`.
@@ -92,6 +98,8 @@ impl Settings {
             previous: None,
             by_content: false,
             acceptance: Acceptance::default(),
+            reject_unknown: None,
+            taxonomy: None,
             sort_into: None,
             stop_after_failures: None,
         }
@@ -113,6 +121,13 @@ impl Settings {
             .with("--max-pixels", max_pixels)
             .with("the limit of decoded bytes", max_decoded_bytes)
             .with("--memory-budget", self.memory_budget)
+            // What is summed for a row follows from the tree alone: other external ids need no new look at the images.
+            .with(
+                "the tree of --taxonomy",
+                self.taxonomy
+                    .as_ref()
+                    .map_or_else(|| "none".to_owned(), Taxonomy::tree_digest),
+            )
             .with_scope("the input", self.inputs.description())
             .with_scope(
                 "--shard",
@@ -121,8 +136,9 @@ impl Settings {
             )
     }
 
-    /// What labels of this run share with labels that they can be joined with: its identity, and the thresholds. Those are no
-    /// part of the identity, because what a journal holds does not depend on them: decisions are made as rows are written.
+    /// What labels of this run share with labels that they can be joined with: its identity, and what decides about rows and names
+    /// their categories. That is no part of the identity, because what a journal holds does not depend on it: decisions are made as
+    /// rows are written.
     pub(crate) fn made_with(&self, identity: &Identity) -> BTreeMap<String, String> {
         let Acceptance {
             target_precision,
@@ -139,6 +155,15 @@ impl Settings {
         add(
             "--review-below",
             review_below.map(|confidence| confidence.to_string()),
+        );
+        add(
+            "--reject-unknown",
+            self.reject_unknown.map(|share| share.to_string()),
+        );
+        let taxonomy = self.taxonomy.as_ref();
+        add(
+            "--taxonomy",
+            taxonomy.map(|taxonomy| taxonomy.sha256().to_owned()),
         );
         facts
     }

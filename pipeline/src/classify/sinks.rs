@@ -7,13 +7,13 @@ use blake3::Hash;
 
 use super::columns::Columns;
 use super::csv_output::CsvOutput;
-use super::decision::{Decision, Thresholding};
 use super::earlier::depends_on_content;
 use super::journal::Writer as JournalWriter;
 use super::jsonl_output::JsonlOutput;
 use super::output::Output;
 use super::path_text::path_text;
 use super::rows::{Origin, Outcome, Row, RowInProgress};
+use super::ruling::{Rules, Ruling};
 use super::settings::Format;
 use super::sorted::Sorter;
 use super::summary::Summary;
@@ -30,8 +30,8 @@ pub(super) struct Sinks {
     pub(super) labels: Labels,
     pub(super) journal: Option<JournalWriter>,
     pub(super) sorter: Option<Sorter>,
-    /// What decides about rows, where that was asked for.
-    pub(super) thresholding: Option<Thresholding>,
+    /// What decides about rows.
+    pub(super) rules: Rules,
     pub(super) summary: Summary,
     pub(super) stop_after_failures: Option<u64>,
     /// What became of contents that may come again.
@@ -47,10 +47,10 @@ impl Labels {
         })
     }
 
-    fn write(&mut self, row: &Row, decision: Option<Decision>) -> Result<()> {
+    fn write(&mut self, row: &Row, ruling: Ruling) -> Result<()> {
         match self {
-            Self::Csv(output) => output.write(row, decision),
-            Self::Jsonl(output) => output.write(row, decision),
+            Self::Csv(output) => output.write(row, ruling),
+            Self::Jsonl(output) => output.write(row, ruling),
         }
         .context("the labels could not be written")
     }
@@ -79,13 +79,12 @@ impl Sinks {
             if let Some(journal) = &mut self.journal {
                 journal.write(&row)?;
             }
-            let decision = self.thresholding.as_ref();
-            let decision = decision.and_then(|thresholding| thresholding.decide(&row.outcome));
+            let ruling = self.rules.rule(&row.outcome);
             if let Some(sorter) = &mut self.sorter {
-                sorter.place(&row, decision)?;
+                sorter.place(&row, ruling)?;
             }
-            self.labels.write(&row, decision)?;
-            self.summary.count(&row, decision);
+            self.labels.write(&row, ruling)?;
+            self.summary.count(&row, ruling);
             self.stop_at_failure(&row)?;
         }
         match &mut self.journal {
@@ -121,7 +120,17 @@ impl Sinks {
 
     /// What a journal says is used as an index, so it is not trusted.
     fn check(&self, row: &Row) -> Result<()> {
-        if let Outcome::Labelled { best, .. } = &row.outcome {
+        if let Outcome::Labelled { best, above, .. } = &row.outcome {
+            let expected = match (&self.rules.taxonomy, best.first()) {
+                (Some(taxonomy), Some(first)) => taxonomy.ancestors(first.class).count(),
+                _ => 0,
+            };
+            ensure!(
+                above.len() == expected,
+                "the journal has {} sums of categories for {} where there are {expected}; start anew with --overwrite",
+                above.len(),
+                row.source.path.display()
+            );
             ensure!(
                 best.iter()
                     .all(|best| best.class < self.summary.classes.len()),

@@ -1,5 +1,7 @@
 //! The classified files sorted into folders, one for each class and `failed` for the rest, as links or copies. Where thresholds
-//! are used, a class's folder has what is accepted, and what is to be looked at lies in the class's folder below `review`.
+//! are used, a class's folder has what is accepted, and what is to be looked at lies in the class's folder below `review`. With a
+//! taxonomy, the folders of classes lie in those of the categories above them, and what is of such a category without being of a
+//! class of it lies in its `rolled_up`. What shows nothing known lies in `unknown`.
 //!
 //! Below its class a file keeps the path that the labels show for it, so no two files collide. All of it is built under another
 //! name and appears with one rename at the end of the run; a stopped run leaves no folder that looks whole.
@@ -13,6 +15,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::decision::Decision;
 use super::rows::{Outcome, Row};
+use super::ruling::Ruling;
+use super::taxonomy::Taxonomy;
 use crate::atomic_file::folder_of;
 
 /// Folder of the files that have no class.
@@ -20,6 +24,15 @@ const FAILED: &str = "failed";
 
 /// Folder of the files whose label a person should look at, with a folder for each class in it.
 const REVIEW: &str = "review";
+
+/// Folder of the files that show nothing known.
+const UNKNOWN: &str = "unknown";
+
+/// Folder, in that of a category, of the files that are of none of the classes in it.
+const ROLLED_UP: &str = "rolled_up";
+
+/// Names of folders that no class or category gets.
+const RESERVED: [&str; 4] = [FAILED, REVIEW, UNKNOWN, ROLLED_UP];
 
 /// Where files are sorted to, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +61,8 @@ pub(super) struct Sorter {
     link: Link,
     /// One folder name per class.
     classes: Vec<String>,
+    /// One folder per category.
+    categories: Vec<PathBuf>,
     /// The folder that was made last; most files follow one in the same.
     last_made: PathBuf,
 }
@@ -82,7 +97,11 @@ pub(super) fn check(wish: &SortInto) -> Result<()> {
 
 impl Sorter {
     /// Begins the folder, throwing away what a stopped run has built of it.
-    pub(super) fn begin(wish: &SortInto, labels: &[String]) -> Result<Self> {
+    pub(super) fn begin(
+        wish: &SortInto,
+        labels: &[String],
+        taxonomy: Option<&Taxonomy>,
+    ) -> Result<Self> {
         check(wish)?;
         let mut name = OsString::from(".");
         name.push(wish.folder.file_name().unwrap_or_default());
@@ -102,12 +121,23 @@ impl Sorter {
             building,
             link: wish.link,
             classes: labels.iter().map(|label| folder_name(label)).collect(),
+            categories: taxonomy
+                .map_or(&[][..], Taxonomy::categories)
+                .iter()
+                .map(|category| {
+                    category
+                        .levels
+                        .iter()
+                        .map(|level| folder_name(level))
+                        .collect()
+                })
+                .collect(),
             last_made: PathBuf::new(),
         })
     }
 
     /// Puts a file where it belongs. One that cannot be classified may be gone or unreadable; then nothing stands for it.
-    pub(super) fn place(&mut self, row: &Row, decision: Option<Decision>) -> Result<()> {
+    pub(super) fn place(&mut self, row: &Row, ruling: Ruling) -> Result<()> {
         let (class, is_failed) = match &row.outcome {
             Outcome::Labelled { best, .. } => (
                 best.first()
@@ -117,11 +147,18 @@ impl Sorter {
             ),
             Outcome::Failed(_) => (FAILED, true),
         };
-        let folder = match decision {
-            Some(Decision::Review) => self.building.join(REVIEW).join(class),
-            Some(Decision::Accept) | None => self.building.join(class),
+        let category = ruling
+            .category
+            .and_then(|placed| self.categories.get(placed.category));
+        let folder = match (ruling.decision, category) {
+            (Some(Decision::Unknown), _) => Path::new(UNKNOWN).to_owned(),
+            (Some(Decision::Review), _) => Path::new(REVIEW).join(class),
+            // In a folder of its own: a file of the category could have the path of one of a class in it.
+            (Some(Decision::RolledUp), Some(category)) => category.join(ROLLED_UP),
+            (_, Some(category)) => category.clone(),
+            (_, None) => PathBuf::from(class),
         };
-        let place = folder.join(below(&row.source.shown));
+        let place = self.building.join(folder).join(below(&row.source.shown));
         let parent = folder_of(&place);
         if parent != self.last_made {
             fs::create_dir_all(parent)
@@ -198,7 +235,7 @@ fn folder_name(label: &str) -> String {
                 character,
                 '/' | '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|' | '%'
             )
-            || (place == 0 && (character == '.' || label == FAILED || label == REVIEW));
+            || (place == 0 && (character == '.' || RESERVED.contains(&label)));
         if is_special {
             for byte in character.encode_utf8(&mut [0; 4]).bytes() {
                 name.push_str(&format!("%{byte:02X}"));
@@ -213,7 +250,7 @@ fn folder_name(label: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::classify::csv_output::tests::{labelled, row};
+    use crate::classify::csv_output::tests::{decided, labelled, row};
     use crate::decode::{Fault, Status};
 
     #[test]
@@ -250,8 +287,8 @@ mod tests {
             };
             let labels = ["a".to_owned(), "b/c".to_owned()];
             // A run that was stopped before.
-            drop(Sorter::begin(&wish, &labels).unwrap());
-            let mut sorter = Sorter::begin(&wish, &labels).unwrap();
+            drop(Sorter::begin(&wish, &labels, None).unwrap());
+            let mut sorter = Sorter::begin(&wish, &labels, None).unwrap();
             let mut good = row("shop/x.jpg", labelled(None));
             good.source.path = at("in/x.jpg");
             let fault = || Outcome::Failed(Fault::new(Status::Corrupt, "no"));
@@ -261,13 +298,13 @@ mod tests {
             gone.source.path = at("in/z.jpg");
             let mut doubtful = row("shop/y.jpg", labelled(None));
             doubtful.source.path = at("in/y.jpg");
-            for (row, decision) in [
-                (&good, Some(Decision::Accept)),
-                (&bad, None),
-                (&gone, None),
-                (&doubtful, Some(Decision::Review)),
+            for (row, ruling) in [
+                (&good, decided(Decision::Accept)),
+                (&bad, Ruling::default()),
+                (&gone, Ruling::default()),
+                (&doubtful, decided(Decision::Review)),
             ] {
-                sorter.place(row, decision).unwrap();
+                sorter.place(row, ruling).unwrap();
             }
             assert!(!at("sorted").exists());
             sorter.publish().unwrap();

@@ -3,9 +3,10 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::decision::{Decision, Decisions};
+use super::decision::Decisions;
 use super::earlier::Comparison;
 use super::rows::{Origin, Outcome, Row};
+use super::ruling::Ruling;
 use super::walk::Skipped;
 use crate::decode::Status;
 
@@ -127,7 +128,7 @@ impl Summary {
         }
     }
 
-    pub(crate) fn count(&mut self, row: &Row, decision: Option<Decision>) {
+    pub(crate) fn count(&mut self, row: &Row, ruling: Ruling) {
         self.found += 1;
         self.duplicates += u64::from(row.origin == Origin::Duplicate);
         self.statuses[row.outcome.status() as usize] += 1;
@@ -138,7 +139,7 @@ impl Summary {
             let tenth = (first.confidence * 10.0) as usize;
             self.confidence_histogram[tenth.min(9)] += 1;
         }
-        if let Some(decision) = decision {
+        if let Some(decision) = ruling.decision {
             self.decisions.get_or_insert_default().count(decision);
         }
     }
@@ -168,6 +169,8 @@ fn by_status<S: serde::Serializer>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::classify::csv_output::tests::decided;
+    use crate::classify::decision::Decision;
     use crate::classify::rows::Candidate;
     use crate::classify::walk::{SkipReason, Source};
     use crate::decode::{Fault, Stamp};
@@ -191,20 +194,23 @@ mod tests {
         for (class, confidence) in [(1, 1.0), (1, 0.25), (0, 0.3)] {
             let labelled = Outcome::Labelled {
                 best: vec![Candidate { class, confidence }],
+                above: vec![],
+                familiarity: 0.0,
                 damage: None,
             };
             let decision = match confidence {
                 1.0 => Decision::Accept,
                 _ => Decision::Review,
             };
-            summary.count(&row(labelled), Some(decision));
+            summary.count(&row(labelled), decided(decision));
         }
         assert!(summary.is_all_ok());
         let gone = Outcome::Failed(Fault::new(Status::Vanished, "gone"));
-        summary.count(&row(gone), None);
+        summary.count(&row(gone), Ruling::default());
         let decided = Decisions {
             accept: 1,
             review: 2,
+            ..Decisions::default()
         };
         assert_eq!(summary.decisions, Some(decided));
         assert_eq!(summary.found, summary.statuses.iter().sum::<u64>());

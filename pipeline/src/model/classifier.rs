@@ -13,6 +13,7 @@ use ort::session::{Session, SessionOutputs};
 use ort::value::TensorRef;
 
 use super::calibration::Calibration;
+use super::familiarity::Familiarity;
 use super::file::ModelFile;
 use super::foreign::Layout;
 use super::interface::{Input, Interface, LOGITS, Outputs, PROBABILITIES};
@@ -70,6 +71,7 @@ pub struct Classifier {
     preprocess: Preprocess,
     temperature: f32,
     calibration: Option<Calibration>,
+    familiarity: Option<Familiarity>,
     /// Input of a model that takes floats, kept between batches.
     floats: Vec<f32>,
 }
@@ -111,6 +113,7 @@ impl Classifier {
             preprocess: metadata.preprocess.clone(),
             temperature: metadata.temperature,
             calibration: metadata.calibration.clone(),
+            familiarity: metadata.familiarity.clone(),
             floats: Vec::new(),
         };
         for (number, test) in metadata.self_test.iter().enumerate() {
@@ -151,6 +154,16 @@ impl Classifier {
     /// What the model's confidences were worth on validation images, where that is known.
     pub fn calibration(&self) -> Option<&Calibration> {
         self.calibration.as_ref()
+    }
+
+    /// What tells images of unknown things, where that is known.
+    pub fn familiarity(&self) -> Option<&Familiarity> {
+        self.familiarity.as_ref()
+    }
+
+    /// Probabilities are the softmax of logits divided by this.
+    pub fn temperature(&self) -> f32 {
+        self.temperature
     }
 
     /// Classifies the first `images` rows of a batch.

@@ -200,6 +200,7 @@ impl ModelFile {
             preprocess: facts.contract.preprocess,
             temperature: 1.0,
             calibration: None,
+            familiarity: None,
             summary: serde_json::Value::Null,
             self_test: Vec::new(),
         };

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::calibration::Calibration;
+use super::familiarity::Familiarity;
 use crate::onnx::StringStringEntryProto;
 use crate::preprocess::Preprocess;
 
@@ -35,6 +36,8 @@ pub struct Metadata {
     pub temperature: f32,
     /// What the confidences were worth on validation images; models made before this was measured have none.
     pub calibration: Option<Calibration>,
+    /// What tells images of unknown things, from the validation images; models made before this was measured have none.
+    pub familiarity: Option<Familiarity>,
     /// How the model was trained, for people and reports.
     pub summary: serde_json::Value,
     /// Images with the logits they must give, run whenever the model is loaded.
@@ -66,6 +69,9 @@ impl Metadata {
         if let Some(calibration) = &self.calibration {
             entries.push(entry("calibration", calibration)?);
         }
+        if let Some(familiarity) = &self.familiarity {
+            entries.push(entry("familiarity", familiarity)?);
+        }
         Ok(entries)
     }
 
@@ -90,10 +96,8 @@ impl Metadata {
             labels: field(&values, "labels")?,
             preprocess: field(&values, "preprocess")?,
             temperature: field(&values, "temperature")?,
-            calibration: match values.contains_key("calibration") {
-                true => Some(field(&values, "calibration")?),
-                false => None,
-            },
+            calibration: optional_field(&values, "calibration")?,
+            familiarity: optional_field(&values, "familiarity")?,
             summary: field(&values, "summary")?,
             self_test: field(&values, "self_test")?,
         };
@@ -111,6 +115,9 @@ impl Metadata {
         );
         if let Some(calibration) = &self.calibration {
             calibration.validate(self.labels.len())?;
+        }
+        if let Some(familiarity) = &self.familiarity {
+            familiarity.validate()?;
         }
         for (number, test) in self.self_test.iter().enumerate() {
             ensure!(
@@ -172,6 +179,16 @@ fn field<T: DeserializeOwned>(values: &BTreeMap<&str, &str>, name: &str) -> Resu
         .with_context(|| format!("metadata key {PREFIX}{name} is missing"))?;
     serde_json::from_str(text)
         .with_context(|| format!("metadata {PREFIX}{name} is not what it should be"))
+}
+
+fn optional_field<T: DeserializeOwned>(
+    values: &BTreeMap<&str, &str>,
+    name: &str,
+) -> Result<Option<T>> {
+    values
+        .contains_key(name)
+        .then(|| field(values, name))
+        .transpose()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 mod calibration;
 mod checksum;
 mod classifier;
+mod familiarity;
 mod file;
 mod foreign;
 mod interface;
@@ -15,7 +16,9 @@ mod safety;
 pub(crate) mod testing;
 
 pub use calibration::{CALIBRATION_VERSION, Calibration, Expectation, Step, Thresholds};
+pub(crate) use checksum::sha256_hex;
 pub use classifier::{Classifier, Device, Predictions, SessionSettings};
+pub use familiarity::{FAMILIARITY_VERSION, Familiarity, familiarity};
 pub use file::{ModelFile, ModelFileError, read_unknown, seal};
 pub use foreign::{ForeignContract, ForeignFacts, InputContract, Layout, OutputKind};
 pub use metadata::{FORMAT_VERSION, Metadata, SelfTest};

@@ -83,6 +83,7 @@ pub(crate) fn metadata() -> Metadata {
         preprocess: Preprocess::stretch(2, 4, Colour::Rgb),
         temperature: 1.0,
         calibration: None,
+        familiarity: None,
         summary: json!({"seed": 7, "epochs": 1}),
         self_test: vec![SelfTest {
             image: BASE64_STANDARD.encode(png.into_inner()),

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::{Args, ValueEnum};
 use pipeline::classify::{
     DEFAULT_MEMORY_BUDGET, Destination, Format, Inputs, Link, Naming, Restart, Settings, Shard,
-    SortInto, read_list,
+    SortInto, Taxonomy, read_list,
 };
 use pipeline::decode::Limits;
 
@@ -28,6 +28,7 @@ Examples:
   catalog classify photos --out part-2.csv --shard 2/8
   catalog classify photos --out labels.csv --sort-into sorted --link symbolic
   catalog classify photos --out labels.csv --target-precision 0.99
+  catalog classify photos --out labels.csv --target-precision 0.99 --taxonomy taxonomy.csv --reject-unknown
   find photos -name '*.jpg' -print0 | catalog classify --files-from - --null --out - --format jsonl
   catalog classify photos --out labels.csv --model other.onnx --labels names.txt --preprocess contract.json
 
@@ -58,6 +59,8 @@ pub(in crate::cli) struct ClassifyArgs {
     output: OutputArgs,
     #[command(flatten)]
     acceptance: AcceptanceArgs,
+    #[command(flatten)]
+    unknown: UnknownArgs,
     #[command(flatten)]
     earlier: EarlierArgs,
     #[command(flatten)]
@@ -95,6 +98,9 @@ struct OutputArgs {
     /// Write the CSV for Excel: with a byte order mark and CRLF
     #[arg(long, conflicts_with = "format")]
     excel: bool,
+    /// CSV with the columns label, path (such as `Clothes > Tops > Shirts`) and, if wished, external_id: rows get their category
+    #[arg(long, value_name = "FILE.csv")]
+    taxonomy: Option<PathBuf>,
     /// Sort the files into a new folder with one folder a class, `review` for what is not accepted, and `failed` for the rest
     #[arg(long, value_name = "DIR")]
     sort_into: Option<PathBuf>,
@@ -118,6 +124,15 @@ enum LinkArg {
     Hard,
     Symbolic,
     Copy,
+}
+
+/// What is taken for something the model does not know.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Decisions")]
+struct UnknownArgs {
+    /// Tell pictures that look like none of the classes, keeping this share of known ones [0.95 where none is given]
+    #[arg(long, value_name = "SHARE", num_args = 0..=1, require_equals = true, default_missing_value = "0.95", value_parser = share)]
+    reject_unknown: Option<f64>,
 }
 
 /// What earlier runs did.
@@ -215,6 +230,7 @@ impl ClassifyArgs {
             previous: previous.clone(),
             by_content: *by_content,
             acceptance: self.acceptance.acceptance(),
+            reject_unknown: self.unknown.reject_unknown,
             sort_into: self.output.sort_into.clone().map(|folder| SortInto {
                 folder,
                 link: match self.output.link {
@@ -226,6 +242,12 @@ impl ClassifyArgs {
             stop_after_failures,
             ..Settings::new(self.inputs()?, output)
         })
+    }
+
+    /// The categories of the model's labels, where they were given.
+    pub(super) fn taxonomy(&self, labels: &[String]) -> Result<Option<Taxonomy>> {
+        let path = self.output.taxonomy.as_deref();
+        path.map(|path| Taxonomy::read(path, labels)).transpose()
     }
 
     fn inputs(&self) -> Result<Inputs> {
@@ -268,5 +290,26 @@ impl ClassifyArgs {
     /// How many failures are no reason to complain.
     pub(super) fn max_failures(&self) -> Tolerance {
         self.limits.max_failures
+    }
+}
+
+/// A share of which something is kept and something is not.
+fn share(text: &str) -> Result<f64, &'static str> {
+    match text.parse() {
+        Ok(share) if share > 0.0 && share < 1.0 => Ok(share),
+        _ => Err("expected a number above 0 and below 1, such as 0.99"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_neither_nothing_nor_everything() {
+        assert_eq!(share("0.95"), Ok(0.95));
+        for wrong in ["0", "1", "95%", "NaN", ""] {
+            assert!(share(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -26,6 +26,8 @@ pub(super) struct Report<'a> {
     settings: Options,
     #[serde(skip_serializing_if = "Option::is_none")]
     accepting: Option<Accepting<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    taxonomy: Option<Categories<'a>>,
     /// What `catalog merge` has to know of the labels.
     labels: &'a LabelsFacts,
     /// The stage that was busy longest.
@@ -61,12 +63,27 @@ struct Options {
     previous: Option<String>,
     target_precision: Option<f64>,
     review_below: Option<f32>,
+    reject_unknown: Option<f64>,
+}
+
+/// Where the categories of rows come from.
+#[derive(Debug, Serialize)]
+struct Categories<'a> {
+    file: &'a str,
+    sha256: &'a str,
+    categories: usize,
 }
 
 /// From which confidence on labels were accepted.
 #[derive(Debug, Serialize)]
 struct Accepting<'a> {
     thresholds: Vec<Threshold<'a>>,
+    /// From which probability on a category above labels was accepted instead; only with a taxonomy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    above_labels: Option<f32>,
+    /// The score of familiarity below which an image was unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unknown_below: Option<f32>,
     /// What they gave on the model's validation images.
     expected: Option<Expectation>,
 }
@@ -90,6 +107,7 @@ impl<'a> Report<'a> {
         started: SystemTime,
     ) -> Self {
         let summary = &finished.summary;
+        let rules = &finished.rules;
         Self {
             program: env!("CARGO_PKG_NAME"),
             version: env!("CARGO_PKG_VERSION"),
@@ -123,20 +141,28 @@ impl<'a> Report<'a> {
                 previous: settings.previous.as_deref().map(path_text),
                 target_precision: settings.acceptance.target_precision,
                 review_below: settings.acceptance.review_below,
+                reject_unknown: settings.reject_unknown,
             },
-            accepting: finished
-                .thresholding
-                .as_ref()
-                .map(|thresholding| Accepting {
-                    thresholds: model
-                        .metadata()
-                        .labels
-                        .iter()
-                        .zip(&thresholding.thresholds)
-                        .map(|(label, &confidence)| Threshold { label, confidence })
-                        .collect(),
-                    expected: thresholding.expected,
-                }),
+            taxonomy: rules.taxonomy.as_ref().map(|taxonomy| Categories {
+                file: taxonomy.name(),
+                sha256: taxonomy.sha256(),
+                categories: taxonomy.categories().len(),
+            }),
+            accepting: rules.thresholding.as_ref().map(|thresholding| Accepting {
+                thresholds: model
+                    .metadata()
+                    .labels
+                    .iter()
+                    .zip(&thresholding.thresholds)
+                    .map(|(label, &confidence)| Threshold { label, confidence })
+                    .collect(),
+                above_labels: rules
+                    .taxonomy
+                    .is_some()
+                    .then_some(thresholding.above_labels),
+                unknown_below: rules.unknown_below,
+                expected: thresholding.expected,
+            }),
             labels: &finished.labels,
             bottleneck: summary.stages.bottleneck(),
             summary,

@@ -184,6 +184,7 @@ mod tests {
             review_below: Some(0.7),
         };
         let thresholding = Thresholding {
+            above_labels: 0.0,
             thresholds: vec![Some(0.7), None],
             expected: None,
         };

@@ -7,6 +7,7 @@ use anyhow::Result;
 use pipeline::model::{Device, ModelFile};
 use serde_json::Value;
 
+use super::unknown::Told;
 use crate::dataset::Dataset;
 use crate::evaluation::Judgement;
 use crate::report::environment::{moment, processor, system};
@@ -20,6 +21,7 @@ pub(super) struct Written<'a> {
     pub(super) device: Device,
     pub(super) dataset: &'a Dataset,
     pub(super) judgement: &'a Judgement,
+    pub(super) unknown: Option<&'a Told>,
 }
 
 impl Written<'_> {
@@ -82,6 +84,7 @@ impl Written<'_> {
                 self.judgement.without_answer
             ));
         }
+        remarks.extend(self.unknown.and_then(Told::remark));
         if absent > 0 {
             remarks.push(format!(
                 "{absent} of the model's {} classes have no image in the data: each counts as 0 in the macro means.",

@@ -1,6 +1,6 @@
 //! The part of `catalog inspect` about confidences: what they are worth, and from which one on labels can be accepted.
 
-use pipeline::model::{Calibration, Expectation};
+use pipeline::model::{Calibration, Expectation, Familiarity};
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr as _;
 
@@ -8,6 +8,8 @@ use super::{fact, printable};
 
 /// Precisions that thresholds are shown for.
 const PRECISIONS: [f64; 5] = [0.9, 0.95, 0.98, 0.99, 0.995];
+/// Shares of known pictures that scores of familiarity are shown for.
+const KEPT_SHARES: [f64; 4] = [0.999, 0.99, 0.95, 0.9];
 /// Columns that the name of a class may take.
 const NAME_COLUMNS: usize = 28;
 
@@ -89,6 +91,34 @@ pub(super) fn lines(calibration: Option<&Calibration>, labels: &[String]) -> Vec
     lines
 }
 
+/// Below which score `--reject-unknown` tells a picture, for some shares of known ones.
+pub(super) fn familiarity_line(familiarity: Option<&Familiarity>) -> String {
+    let text = match familiarity {
+        None => {
+            "not measured; --reject-unknown needs a model that was trained since it is".to_owned()
+        }
+        Some(familiarity) => {
+            let scores: Vec<String> = KEPT_SHARES
+                .iter()
+                .map(|&share| {
+                    let score = familiarity.threshold(share);
+                    format!("{score:.3} keeps {}", percent(share))
+                })
+                .collect();
+            format!(
+                "score of --reject-unknown; of {} validation images {}",
+                familiarity.images,
+                scores.join(", ")
+            )
+        }
+    };
+    fact("familiarity", text)
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", share * 100.0)
+}
+
 /// A name that leaves room for the table.
 fn shortened(label: &str) -> String {
     let mut name = String::new();
@@ -150,6 +180,19 @@ mod tests {
         accepted                        0.5490   0.5490   0.4480   0.4480   0.4480
         of these right                  0.9818   0.9818   0.9978   0.9978   0.9978
         ");
+    }
+
+    #[test]
+    fn scores_of_familiarity_are_told_by_what_they_keep() {
+        let scores = (0..=1000).map(|score| score as f32 / 100.0).collect();
+        let line = familiarity_line(Familiarity::of(scores).as_ref());
+        let text = line.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(
+            text,
+            "familiarity score of --reject-unknown; of 1001 validation images 0.010 keeps 99.9 %, 0.100 keeps 99.0 %, \
+             0.500 keeps 95.0 %, 1.000 keeps 90.0 %"
+        );
+        assert!(familiarity_line(None).contains("not measured"));
     }
 
     #[test]

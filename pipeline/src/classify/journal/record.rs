@@ -14,7 +14,7 @@ use crate::classify::rows::{Candidate, Outcome, Row};
 use crate::decode::{Fault, Stamp, Status};
 
 /// Version of the records; another one is not read.
-pub(super) const SCHEMA: u32 = 1;
+pub(super) const SCHEMA: u32 = 2;
 
 /// How long rows may wait until they are forced onto the disk. A kill loses none of them, a power failure these.
 const SYNC_EVERY: Duration = Duration::from_secs(5);
@@ -70,6 +70,11 @@ struct RowRecord {
     classes: Vec<u32>,
     #[prost(float, repeated, tag = "8")]
     confidences: Vec<f32>,
+    /// What the categories above the first class have together.
+    #[prost(float, repeated, tag = "9")]
+    above: Vec<f32>,
+    #[prost(float, tag = "10")]
+    familiarity: f32,
 }
 
 /// The last record of a whole run.
@@ -130,9 +135,19 @@ impl Writer {
     }
 
     pub(super) fn write_remembered(&mut self, row: &Remembered) -> Result<()> {
-        let (best, message) = match &row.outcome {
-            Outcome::Labelled { best, damage } => (&best[..], damage.clone().unwrap_or_default()),
-            Outcome::Failed(fault) => (&[][..], fault.message.clone()),
+        let (best, above, familiarity, message) = match &row.outcome {
+            Outcome::Labelled {
+                best,
+                above,
+                familiarity,
+                damage,
+            } => (
+                &best[..],
+                above.clone(),
+                *familiarity,
+                damage.clone().unwrap_or_default(),
+            ),
+            Outcome::Failed(fault) => (&[][..], Vec::new(), 0.0, fault.message.clone()),
         };
         let record = RowRecord {
             key: row.key.as_bytes().to_vec(),
@@ -145,6 +160,8 @@ impl Writer {
             message,
             classes: best.iter().map(|best| best.class as u32).collect(),
             confidences: best.iter().map(|best| best.confidence).collect(),
+            above,
+            familiarity,
         };
         self.rows += 1;
         self.record(&Record {
@@ -277,12 +294,15 @@ fn understand(row: RowRecord) -> Result<Remembered> {
             confidence,
         })
         .collect();
+    let labelled = |damage| Outcome::Labelled {
+        best,
+        above: row.above,
+        familiarity: row.familiarity,
+        damage,
+    };
     let outcome = match status {
-        Status::Ok => Outcome::Labelled { best, damage: None },
-        Status::Degraded => Outcome::Labelled {
-            best,
-            damage: Some(row.message),
-        },
+        Status::Ok => labelled(None),
+        Status::Degraded => labelled(Some(row.message)),
         status => Outcome::Failed(Fault::new(status, row.message)),
     };
     let content = match row.content.as_slice() {
@@ -322,6 +342,8 @@ pub(super) mod tests {
                     class,
                     confidence: 1.0 / 3.0,
                 }],
+                above: vec![0.5, 0.7],
+                familiarity: -2.5,
                 damage: None,
             },
         }

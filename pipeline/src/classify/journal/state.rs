@@ -310,6 +310,36 @@ mod tests {
     }
 
     #[test]
+    fn a_journal_of_an_older_version_is_refused_where_it_was_stopped_and_done_anew_where_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("labels.csv");
+        let older = Start {
+            schema: SCHEMA - 1,
+            ..identity("a").start()
+        };
+        let write = |name: &str| {
+            let path = State::folder_of(&output).join(name);
+            let mut writer = Writer::create(&path, &older).unwrap();
+            writer.write_remembered(&remembered("b", 1)).unwrap();
+            writer.finish().unwrap();
+        };
+        drop(State::lock(&output).unwrap());
+        write("finished");
+        let begin = |restart| State::lock(&output).unwrap().begin(&identity("a"), restart);
+        assert!(begin(Restart::Continue).unwrap().previous.is_none());
+        assert!(open_previous(&output, &identity("a")).unwrap().is_none());
+        fs::remove_file(State::folder_of(&output).join("running")).unwrap();
+        write("running");
+        let error = begin(Restart::Continue).err().unwrap().to_string();
+        assert!(
+            error.contains("made by another version of the program")
+                && error.contains("--overwrite"),
+            "{error}"
+        );
+        assert!(begin(Restart::Anew).is_ok());
+    }
+
+    #[test]
     fn stopped_runs_are_folded_and_the_later_row_wins() {
         let folder = tempfile::tempdir().unwrap();
         let output = folder.path().join("labels.csv");
