@@ -198,8 +198,8 @@ pub fn export(
             .map(|&epoch| epoch.into())
             .collect(),
     };
-    // The same images chose the weights, unless there are folds, which flatters the model a little. It is what is usually done: one number fitted to
-    // thousands of images follows them hardly more than any others.
+    // Without folds, the same images chose the weights, which flatters the model a little. It is what is usually done: one number
+    // fitted to thousands of images follows them hardly more than any others.
     let held_out = &trained.held_out;
     let unseen = held_out.unseen_logits();
     let classes = unseen.ncols();
@@ -207,8 +207,7 @@ pub fn export(
     let logits = logits.as_slice().context("the logits are in disorder")?;
     let temperature = fit_temperature(logits, classes, &held_out.labels) as f32;
     let calibration = thresholds::calibration(logits, classes, &held_out.labels, temperature);
-    let scores = held_out
-        .logits
+    let scores = unseen
         .outer_iter()
         .map(|logits| familiarity(logits, temperature))
         .collect();
