@@ -10,6 +10,7 @@ mod datasets;
 mod decisions;
 mod diff;
 mod evaluate;
+mod faults;
 mod formulations;
 mod gradients;
 mod graph;
