@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use pipeline::model::ModelFile;
+
 use crate::nightly::{classify, labels, png, shop};
 use crate::testenv::{Half, TestEnv, finish, wait};
 
@@ -222,4 +224,20 @@ fn a_short_sweep_finds_no_problem() {
         "sweep.py",
         &["random", program, "--images", "40", "--points", "6"],
     );
+}
+
+#[test]
+fn not_one_bit_of_the_shipped_model_can_be_flipped_unnoticed() {
+    const FLIPS: usize = 1009;
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/fashion-mnist/model.onnx");
+    let mut bytes = fs::read(path).unwrap();
+    assert!(ModelFile::from_bytes(bytes.clone(), "whole").is_ok());
+    for flip in 0..FLIPS {
+        // All over the file, and each of a byte's bits in turn.
+        let (place, mask) = (flip * (bytes.len() - 1) / (FLIPS - 1), 1 << (flip % 8));
+        bytes[place] ^= mask;
+        let loaded = ModelFile::from_bytes(bytes.clone(), "flipped");
+        assert!(loaded.is_err(), "byte {place} ^ {mask}");
+        bytes[place] ^= mask;
+    }
 }
