@@ -10,6 +10,7 @@ mod datasets;
 mod decisions;
 mod diff;
 mod evaluate;
+mod faults;
 mod foreign_backbone;
 mod formulations;
 mod gradients;

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::testenv::{Finished, Half, TestEnv, halves_model, wait};
 
-fn png(half: Half, seed: u64) -> Vec<u8> {
+pub(super) fn png(half: Half, seed: u64) -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());
     half.image(20, seed)
         .write_to(&mut bytes, ImageFormat::Png)
@@ -18,7 +18,7 @@ fn png(half: Half, seed: u64) -> Vec<u8> {
 }
 
 /// A model and `count` different images in two folders, and some files that are none.
-fn shop(count: u64) -> TestEnv {
+pub(super) fn shop(count: u64) -> TestEnv {
     let env = TestEnv::new();
     env.write("model.onnx", halves_model());
     for number in 0..count {
@@ -34,14 +34,14 @@ fn shop(count: u64) -> TestEnv {
     env
 }
 
-fn classify<'a>(out: &'a str, options: &[&'a str]) -> Vec<&'a str> {
+pub(super) fn classify<'a>(out: &'a str, options: &[&'a str]) -> Vec<&'a str> {
     let command = ["classify", "shop", "--model", "model.onnx", "--out", out];
     [&command[..], options].concat()
 }
 
 /// Runs to the end; the two files that are no images make it a 3.
 #[track_caller]
-fn labels(env: &TestEnv, out: &str, options: &[&str]) -> String {
+pub(super) fn labels(env: &TestEnv, out: &str, options: &[&str]) -> String {
     let finished = env.run(&classify(out, options));
     assert_eq!(finished.code, Some(3), "{finished:?}");
     env.read(out)

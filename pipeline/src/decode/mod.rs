@@ -9,6 +9,7 @@ mod guard;
 mod jpeg;
 mod photo;
 mod pixels;
+mod planar;
 mod read;
 mod reduced;
 mod sniff;
@@ -128,11 +129,20 @@ pub(crate) fn decode_within(
             return Err(Fault::new(Status::NotAnImage, message).into());
         }
     };
-    guard::guarded(|| decode(bytes, format, preprocess, limits, memory, out)).unwrap_or_else(
-        |panic| {
-            let message = format!("the {format} decoder gave up: {panic}");
-            Err(Fault::new(Status::Corrupt, message).into())
-        },
+    guard::guarded(|| decode(bytes, format, preprocess, limits, memory, out))
+        .unwrap_or_else(|panic| Err(given_up(bytes, format, &panic).into()))
+}
+
+/// What is wrong with a file over which the decoder panicked.
+fn given_up(bytes: &[u8], format: Format, panic: &str) -> Fault {
+    if format == Format::Tiff && planar::is_planar(bytes) {
+        // Tiles that reach over the image's edge: a legal file, which other programs read.
+        let message = "TIFF with its colour planes in separate tiles is not supported; convert it to JPEG or PNG";
+        return Fault::new(Status::Unsupported, message);
+    }
+    Fault::new(
+        Status::Corrupt,
+        format!("the {format} decoder gave up: {panic}"),
     )
 }
 

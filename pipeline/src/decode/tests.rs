@@ -500,3 +500,11 @@ fn what_is_said_of_a_damaged_jpeg_does_not_depend_on_the_size_it_is_decoded_at()
     }
     assert!(flaws > 10, "{flaws}");
 }
+
+#[test]
+fn planes_in_separate_tiles_are_unsupported_not_damaged() {
+    install_quiet_panic_hook();
+    let fault = fault(&planar::tests::tiled_planes());
+    assert_eq!(fault.status, Status::Unsupported, "{fault:?}");
+    assert!(fault.message.contains("separate tiles"), "{fault:?}");
+}
