@@ -1,9 +1,10 @@
 """Time of one training step in PyTorch, as `benches/training_step.rs` measures the program's: one line of JSON.
 
-    python3 scripts/compare/step_pytorch.py --setup JSON [--variant default|channels_last|bf16]
+    python3 scripts/compare/step_pytorch.py --setup JSON [--variant default|channels_last|tf32|bf16|compile] [--device cuda:0]
 
 JSON is the member `setup` of the line that the program's benchmark prints: network, task, optimizer and batch. Images and labels
-are random. `bf16` is channels_last with automatic mixed precision, forward and loss in bfloat16.
+are random. `bf16` is channels_last with automatic mixed precision, forward and loss in bfloat16. On a GPU, `tf32` lets
+multiplications round their inputs, and `compile` is channels_last through `torch.compile`.
 """
 
 import argparse
@@ -25,14 +26,15 @@ from optimizers import build_optimizer  # noqa: E402
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--setup", type=json.loads, required=True, help="`setup` of the program's benchmark")
-    parser.add_argument("--variant", choices=["default", "channels_last", "bf16"], default="channels_last")
+    parser.add_argument("--variant", choices=["default", "channels_last", "tf32", "bf16", "compile"], default="channels_last")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=0, help="0 for one per core")
     parser.add_argument("--warmup", type=int, default=5)
     parser.add_argument("--steps", type=int, default=30)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads or len(os.sched_getaffinity(0)))
     torch.manual_seed(1)
-    step = prepare(arguments.setup, arguments.variant)
+    step = prepare(arguments.setup, arguments.variant, torch.device(arguments.device))
 
     losses = [step() for _ in range(arguments.warmup)]
     milliseconds = []
@@ -60,23 +62,26 @@ def main():
     print(json.dumps(measured))
 
 
-def prepare(setup, variant):
+def prepare(setup, variant, device):
     """A function that takes one step on the next batch and gives the loss."""
     task = setup["task"]
     layout = torch.contiguous_format if variant == "default" else torch.channels_last
-    model = Network(setup["architecture"], task, layout).to(memory_format=layout).train()
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = variant == "tf32"
+    torch.backends.cudnn.benchmark = True
+    model = Network(setup["architecture"], task, layout).to(device, memory_format=layout).train()
     optimizer = build_optimizer(model.named_parameters(), setup["optimizer"], setup["learning_rate"])
     shape = (setup["batches"], setup["batch"], task["height"], task["width"], task["channels"])
-    images = torch.randint(0, 256, shape, dtype=torch.uint8)
-    labels = torch.randint(0, task["classes"], shape[:2])
+    images = torch.randint(0, 256, shape, dtype=torch.uint8).to(device)
+    labels = torch.randint(0, task["classes"], shape[:2]).to(device)
+    forward = torch.compile(model) if variant == "compile" else model
     taken = 0
 
     def step():
         nonlocal taken
         batch = taken % setup["batches"]
         taken += 1
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=variant == "bf16"):
-            logits = model(images[batch])
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=variant == "bf16"):
+            logits = forward(images[batch])
             loss = functional.cross_entropy(logits, labels[batch], label_smoothing=setup["label_smoothing"])
         optimizer.zero_grad()
         loss.backward()

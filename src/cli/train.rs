@@ -8,6 +8,7 @@ mod fit;
 mod network;
 mod report;
 mod run_control;
+mod steps;
 mod transfer;
 
 use std::fs;
@@ -43,6 +44,7 @@ use balance::BalanceArgs;
 use exported::ExportedArgs;
 use fit::FitArgs;
 use network::NetworkArgs;
+use steps::StepLog;
 use run_control::{Beginning, CHECKPOINT_FILE, FolderLock, RunArgs};
 use transfer::TransferArgs;
 
@@ -96,6 +98,9 @@ pub struct TrainArgs {
     /// Where it trains: auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     device: DeviceChoice,
+    /// Also write steps.csv, with the loss of every step
+    #[arg(long)]
+    log_steps: bool,
     #[command(flatten)]
     run: RunArgs,
 }
@@ -173,6 +178,10 @@ fn train_into_folder(
         true => Renderer::quiet(),
         false => Renderer::for_stderr(),
     };
+    let mut steps = match args.log_steps {
+        true => Some(StepLog::create(&args.out)?),
+        false => None,
+    };
     let mut told = false;
     let mut formulation = String::new();
     let outcome = train(
@@ -192,9 +201,15 @@ fn train_into_folder(
             if let Event::RunStarted(start) = event {
                 formulation.clone_from(&start.formulation);
             }
+            if let Some(steps) = &mut steps {
+                steps.take(event);
+            }
             renderer.render(event);
         },
     );
+    if let Some(steps) = steps {
+        steps.finish()?;
+    }
     let trained = match outcome {
         // Before the first step there is nothing to export.
         Err(error) if stop.is_asked() => {
