@@ -44,8 +44,8 @@ use balance::BalanceArgs;
 use exported::ExportedArgs;
 use fit::FitArgs;
 use network::NetworkArgs;
-use steps::StepLog;
 use run_control::{Beginning, CHECKPOINT_FILE, FolderLock, RunArgs};
+use steps::StepLog;
 use transfer::TransferArgs;
 
 /// Name of the model file in the output folder.
