@@ -69,15 +69,20 @@ def say(what, first, seconds, report):
     return report["peak_memory_bytes"]
 
 
-link("few", FEW)
-few = say(f"{FEW:,} files", *run("few"))
+# How many images are decoded at the peak is chance: the middle of three runs.
+peaks = []
+for name in ["few1", "few2", "few3"]:
+    link(name, FEW)
+    peaks.append(say(f"{FEW:,} files", *run(name)))
+few = sorted(peaks)[1]
 link("many", many)
 first, seconds, report = run("many")
 most = say(f"{many:,} files", first, seconds, report)
 labels = folder / "many.csv"
 before = labels.read_bytes()
 assert before.count(b"\n") == many + 1
-assert abs(most / few - 1) <= 0.10, f"peak memory is {most / few:.2f} times that of {FEW:,} files"
+# Less is no growth.
+assert most / few <= 1.10, f"peak memory is {most / few:.2f} times that of {FEW:,} files"
 
 first, seconds, report = run("many")
 say("a night with nothing new", first, seconds, report)
