@@ -71,14 +71,15 @@ impl TrainingSession {
         classes: usize,
         compute: Compute,
     ) -> Result<Self> {
-        // Random operators take their seed when the session is created.
-        ort::training::set_seed(compute.seed as i64).context("ONNX Runtime has no training API")?;
         let checkpoint = Checkpoint::load_from_buffer(&artifacts.checkpoint)
             .context("loading the checkpoint")?;
         let operators = operators::domain()?;
         let options = session_options(machine.into(), &compute, &operators)?;
         let trainer = {
             let _registration = operators::registration();
+            // Random operators take their seed when the session is created; it is the process's, so no other session may come between.
+            ort::training::set_seed(compute.seed as i64)
+                .context("ONNX Runtime has no training API")?;
             Trainer::new_from_memory(
                 options,
                 Allocator::default(),
