@@ -7,18 +7,18 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use ndarray::Array2;
 
 use super::Transfer;
 use super::features::{LabelledFeatures, Views};
-use super::folds::{Chosen, stopped};
+use super::folds::{Chosen, fit_to_the_end, stopped};
 use super::parts::{Parts, Whole, settings};
 use crate::dataset::Dataset;
 use crate::dataset::split::folds;
 use crate::network::Task;
 use crate::training::events::{EpochSummary, Event, RunSummary};
-use crate::training::fit::{Job, fit};
+use crate::training::fit::Job;
 use crate::training::history::History;
 use crate::training::machine::Machine;
 use crate::training::options::TrainOptions;
@@ -104,11 +104,7 @@ pub(in crate::training) fn cross_validate(
             options,
             seconds_before: 0.0,
         };
-        let fitted = fit(job, machine, None, stop, &mut |_| ())?;
-        stopped(stop)?;
-        if let Ending::Diverged { step } = fitted.ending {
-            bail!("the loss was no number any more at step {step}; try a lower learning rate");
-        }
+        let fitted = fit_to_the_end(job, machine, stop)?;
         // The weights of the last step: to choose an epoch by the images left out would be to look at their labels.
         let last = fitted.session;
         add(&mut sum, &last.parameters()?);

@@ -14,7 +14,7 @@ use crate::metrics::softmax;
 use crate::training::augment::{ImageShape, MixSettings};
 use crate::training::events::Event;
 use crate::training::examples::Examples;
-use crate::training::fit::{Job, fit};
+use crate::training::fit::{Fitted, Job, fit};
 use crate::training::machine::Machine;
 use crate::training::options::TrainOptions;
 use crate::training::run::{Ending, task};
@@ -89,11 +89,7 @@ pub fn out_of_fold<'m>(
             options,
             seconds_before: 0.0,
         };
-        let fitted = fit(job, machine, None, stop, &mut |_| ())?;
-        stopped(stop)?;
-        if let Ending::Diverged { step } = fitted.ending {
-            bail!("the loss was no number any more at step {step}; try a lower learning rate");
-        }
+        let fitted = fit_to_the_end(job, machine, stop)?;
         let logits = validation::logits(&fitted.session, &left_out)?;
         for (&place, row) in left_out.places.iter().zip(logits.rows()) {
             let row = softmax(&row.to_vec());
@@ -105,6 +101,23 @@ pub fn out_of_fold<'m>(
         )));
     }
     Ok(probabilities)
+}
+
+/// Trains the layer of one fold, which is of use only with the weights of its last step.
+///
+/// # Errors
+/// When the training diverges, ONNX Runtime reports an error, or `stop` is set.
+pub(super) fn fit_to_the_end<E: Examples>(
+    job: Job<'_, E>,
+    machine: Machine<'_>,
+    stop: &AtomicBool,
+) -> Result<Fitted> {
+    let fitted = fit(job, machine, None, stop, &mut |_| ())?;
+    stopped(stop)?;
+    if let Ending::Diverged { step } = fitted.ending {
+        bail!("the loss was no number any more at step {step}; try a lower learning rate");
+    }
+    Ok(fitted)
 }
 
 pub(super) fn stopped(stop: &AtomicBool) -> Result<()> {
