@@ -1,52 +1,71 @@
 //! What happens around `catalog classify` while it runs: signals, limits, files that go away; and the scripts that inject the rest.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use image::DynamicImage;
+use image::codecs::webp::WebPEncoder;
 use pipeline::model::ModelFile;
 
 use crate::nightly::{classify, labels, png, shop};
 use crate::testenv::{Half, TestEnv, finish, wait};
 
+/// Waits until the first rows are in the journal of a run.
+#[cfg(unix)]
+fn await_rows(child: &mut Child, journal: &Path) {
+    let started = Instant::now();
+    while fs::metadata(journal).map_or(0, |journal| journal.len()) < 1000 {
+        assert!(started.elapsed() < Duration::from_secs(60), "no row came");
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "it ended before it could be stopped"
+        );
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Waits until no signal is pending for a process, and then as long as a handler may take that has just begun.
+#[cfg(target_os = "linux")]
+fn await_handled(child: &Child) {
+    let status = format!("/proc/{}/status", child.id());
+    let started = Instant::now();
+    let is_pending = || {
+        let status = fs::read_to_string(&status).unwrap();
+        !status.contains("\nShdPnd:\t0000000000000000\n")
+    };
+    while is_pending() {
+        assert!(started.elapsed() < Duration::from_secs(60), "not handled");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+}
+
+#[cfg(unix)]
+fn signal(child: &Child, signal: &str) {
+    let id = child.id().to_string();
+    let kill = Command::new("kill").args(["-s", signal, &id]).status();
+    assert!(kill.unwrap().success());
+}
+
 /// A run that stands still: stopped by SIGSTOP when the first rows were in its journal.
 #[cfg(unix)]
-struct Paused(std::process::Child);
+struct Paused(Child);
 
 #[cfg(unix)]
 impl Paused {
-    fn start(env: &TestEnv, out: &str) -> Self {
-        let mut child = env
-            .command(&classify(out, &["--batch-size", "4", "--jobs", "1"]))
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let journal = env.path(&format!("{out}.state/running"));
-        let started = Instant::now();
-        while fs::metadata(&journal).map_or(0, |journal| journal.len()) < 1000 {
-            assert!(started.elapsed() < Duration::from_secs(60), "no row came");
-            assert!(
-                child.try_wait().unwrap().is_none(),
-                "it ended before it could be stopped"
-            );
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        let paused = Self(child);
-        paused.signal("STOP");
-        paused
+    fn start(env: &TestEnv, mut command: Command, out: &str) -> Self {
+        let mut child = command.spawn().unwrap();
+        await_rows(&mut child, &env.path(&format!("{out}.state/running")));
+        signal(&child, "STOP");
+        Self(child)
     }
 
-    fn signal(&self, signal: &str) {
-        let id = self.0.id().to_string();
-        let kill = Command::new("kill").args(["-s", signal, &id]).status();
-        assert!(kill.unwrap().success());
-    }
-
-    /// Lets it run on to its end; its exit code and what it said.
+    /// Lets it run on to its end: its exit code and what it said.
     fn go_on(mut self) -> (Option<i32>, String) {
-        self.signal("CONT");
+        signal(&self.0, "CONT");
         let code = wait(&mut self.0);
         let said = std::io::read_to_string(self.0.stderr.take().unwrap()).unwrap();
         assert!(!said.contains("panicked"), "{said}");
@@ -54,33 +73,70 @@ impl Paused {
     }
 }
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 #[test]
 fn a_second_signal_ends_the_run_at_once_and_the_next_one_goes_on() {
     let env = shop(3000);
-    let whole = labels(&env, "whole.csv", &[]);
+    let names: String = (0..3000)
+        .map(|number| format!("shop/{}/{number:04}.png\n", ["coats", "shoes"][number % 2]))
+        .collect();
+    env.write("names", &names);
+    let from_list = |list: Stdio, out: &str| {
+        let options = ["--model", "model.onnx", "--batch-size", "4", "--jobs", "1"];
+        let command = [
+            &["classify", "--files-from", "-", "--out", out],
+            &options[..],
+        ]
+        .concat();
+        let mut command = env.command(&command);
+        command
+            .stdin(list)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        command
+    };
+    let names = || fs::File::open(env.path("names")).unwrap().into();
+    let whole = finish(&mut from_list(names(), "whole.csv"));
+    assert_eq!(whole.code, Some(0), "{whole:?}");
     env.write("labels.csv", "old");
-    let run = Paused::start(&env, "labels.csv");
-    // Both wait until the run goes on, and come before it does anything else.
-    run.signal("INT");
-    run.signal("TERM");
-    let (code, said) = run.go_on();
-    assert!(matches!(code, Some(130 | 143)), "{code:?}: {said}");
+    let run = Paused::start(&env, from_list(names(), "labels.csv"), "labels.csv");
+    signal(&run.0, "KILL");
+    assert_eq!(run.go_on().0, None);
+
+    // Now the list does not end: the run cannot stop where it would like to, however long it takes to see the first signal.
+    let mut child = from_list(Stdio::piped(), "labels.csv").spawn().unwrap();
+    let mut list = child.stdin.take().unwrap();
+    // More than a pipe holds: what is left of it is in the run's hands.
+    list.write_all(&[b'\n'; 1 << 20]).unwrap();
+    signal(&child, "INT");
+    await_handled(&child);
+    signal(&child, "TERM");
+    let code = wait(&mut child);
+    drop(list);
+    let said = std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
+    assert_eq!(code, Some(143), "{said}");
     assert!(!said.contains("stopped"), "it took its leave: {said}");
     assert_eq!(env.read("labels.csv"), "old");
-    let finished = env.run(&classify("labels.csv", &[]));
+
+    let finished = finish(&mut from_list(names(), "labels.csv"));
+    assert_eq!(finished.code, Some(0), "{finished:?}");
     assert!(
         finished.stderr.contains("going on where the last run"),
         "{finished:?}"
     );
-    assert_eq!(env.read("labels.csv"), whole);
+    assert_eq!(env.read("labels.csv"), env.read("whole.csv"));
 }
 
 #[cfg(unix)]
 #[test]
 fn files_that_go_away_or_change_while_the_run_goes() {
     let env = shop(3000);
-    let run = Paused::start(&env, "labels.csv");
+    let mut command = env.command(&classify(
+        "labels.csv",
+        &["--batch-size", "4", "--jobs", "1"],
+    ));
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let run = Paused::start(&env, command, "labels.csv");
     // The folder is listed, its last files are not read yet.
     fs::remove_file(env.path("shop/coats/2998.png")).unwrap();
     env.write("shop/coats/2996.png", png(Half::Right, 1));
@@ -99,22 +155,28 @@ fn files_that_go_away_or_change_while_the_run_goes() {
     );
 }
 
+/// A command under a limit of its shell.
+#[cfg(unix)]
+fn limited(env: &TestEnv, limit: &str, arguments: &[&str]) -> Command {
+    let program = env.command(arguments);
+    let mut limited = Command::new("sh");
+    limited
+        .args(["-c", &format!("ulimit {limit} && exec \"$0\" \"$@\"")])
+        .arg(program.get_program())
+        .args(program.get_args())
+        .current_dir(env.path(""))
+        .env("CATALOG_OFFLINE", "1");
+    limited
+}
+
 #[cfg(unix)]
 #[test]
 fn a_limit_of_file_size_ends_the_run_with_a_message() {
     let env = shop(400);
     let whole = labels(&env, "whole.csv", &[]);
     env.write("labels.csv", "old");
-    let program = env.command(&classify("labels.csv", &[]));
     // Blocks of 512 bytes; the limit comes with SIGXFSZ, which ends a program that does not expect it.
-    let mut limited = Command::new("sh");
-    limited
-        .args(["-c", "ulimit -f 8 && exec \"$0\" \"$@\""])
-        .arg(program.get_program())
-        .args(program.get_args())
-        .current_dir(env.path(""))
-        .env("CATALOG_OFFLINE", "1");
-    let finished = finish(&mut limited);
+    let finished = finish(&mut limited(&env, "-f 8", &classify("labels.csv", &[])));
     assert_eq!(finished.code, Some(1), "{finished:?}");
     assert!(
         finished.error_lines()[0].contains("File too large"),
@@ -122,6 +184,30 @@ fn a_limit_of_file_size_ends_the_run_with_a_message() {
     );
     assert_eq!(env.read("labels.csv"), "old");
     assert_eq!(labels(&env, "labels.csv", &[]), whole);
+}
+
+/// Found by fuzzing: the decoder took the 4 GiB that a chunk of metadata claimed, which ended the program where there is a limit.
+#[cfg(unix)]
+#[test]
+fn a_picture_that_claims_gigabytes_of_metadata_is_classified_all_the_same() {
+    let env = shop(4);
+    let mut picture = Vec::new();
+    let grey = DynamicImage::ImageLuma8(Half::Right.image(20, 7)).into_rgb8();
+    grey.write_with_encoder(WebPEncoder::new_lossless(&mut picture))
+        .unwrap();
+    // The encoder wrote RIFF, a length, WEBP and one chunk; metadata need a chunk of facts before it.
+    let mut webp = b"RIFF\xf0\xff\xff\xffWEBPVP8X\x0a\0\0\0\x08\0\0\0\x13\0\0\x13\0\0".to_vec();
+    webp.extend(&picture[12..]);
+    webp.extend(b"EXIF\xf0\xff\xff\xff");
+    env.write("shop/coats/greedy.webp", webp);
+    let finished = finish(&mut limited(
+        &env,
+        "-v 3000000",
+        &classify("labels.csv", &[]),
+    ));
+    assert_eq!(finished.code, Some(3), "{finished:?}");
+    let labels = env.read("labels.csv");
+    assert!(labels.contains("./coats/greedy.webp,right,"), "{labels}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod pixels;
 mod planar;
 mod read;
 mod reduced;
+mod riff;
 mod sniff;
 mod status;
 
@@ -168,6 +169,9 @@ fn decode(
     let _held = read::take(memory, cost(bytes, format, &decoder))?;
     decoder.set_limits(image_limits(limits)).map_err(fault)?;
     let orientation = match preprocess.orientation {
+        Orientation::Apply if format == Format::WebP && riff::exif_overreaches(bytes) => {
+            NoTransforms
+        }
         // A damaged EXIF block is no reason to lose the picture.
         Orientation::Apply => decoder.orientation().unwrap_or(NoTransforms),
         Orientation::Ignore => NoTransforms,
