@@ -5,6 +5,8 @@
 pub mod atomic_file;
 pub mod classify;
 pub mod decode;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod model;
 pub mod onnx;
 pub mod preprocess;

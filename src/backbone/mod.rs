@@ -26,6 +26,12 @@ pub use export::export;
 pub use fetch::{Source, State, Store};
 pub use foreign::ForeignBackbone;
 
+/// Reads the weights of a file of PyTorch's, behind the header that all of them have, for the fuzz target.
+#[cfg(fuzzing)]
+pub fn fuzz_torch_file(bytes: &[u8]) {
+    let _ = torch_file::read(&[torch_file::HEADER, bytes].concat());
+}
+
 /// Largest file of weights that is read: more than twice that of the largest network here.
 const MAX_BYTES: u64 = 64 << 20;
 

@@ -13,7 +13,7 @@ use super::pickle::{self, Element, TensorRecord, Value};
 use crate::graph::{Tensor, TensorData};
 
 /// The magic number and the version 1001, each a pickle.
-const HEADER: &[u8] =
+pub(super) const HEADER: &[u8] =
     b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e\x80\x02\x4d\xe9\x03\x2e";
 
 /// Reads all tensors of a file, by their names.

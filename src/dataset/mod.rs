@@ -16,6 +16,8 @@ pub mod export;
 mod fashion_mnist;
 mod fingerprint;
 mod folder;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod idx;
 mod idx_folder;
 mod image_files;

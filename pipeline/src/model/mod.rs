@@ -16,6 +16,8 @@ mod safety;
 pub(crate) mod testing;
 
 pub use calibration::{CALIBRATION_VERSION, Calibration, Expectation, Step, Thresholds};
+#[cfg(fuzzing)]
+pub(crate) use checksum::append as append_checksum;
 pub(crate) use checksum::sha256_hex;
 pub use classifier::{Classifier, Device, Predictions, SessionSettings};
 pub use familiarity::{FAMILIARITY_VERSION, Familiarity, familiarity};

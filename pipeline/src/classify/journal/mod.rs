@@ -11,3 +11,16 @@ mod state;
 pub(crate) use record::{Reader, Remembered, Writer};
 pub(crate) use state::{Begun, open_previous};
 pub use state::{Identity, Restart, State};
+
+/// Reads the journal at `path` to its end, as a run that goes on does.
+#[cfg(fuzzing)]
+pub(crate) fn replay(path: &std::path::Path) -> anyhow::Result<usize> {
+    let Some(mut reader) = Reader::open(path)? else {
+        return Ok(0);
+    };
+    let mut rows = 0;
+    while reader.next_row()?.is_some() {
+        rows += 1;
+    }
+    Ok(rows)
+}
