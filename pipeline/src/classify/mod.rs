@@ -27,6 +27,7 @@ mod shard;
 mod sinks;
 mod slabs;
 mod sorted;
+mod stages;
 mod summary;
 mod taxonomy;
 mod walk;
@@ -36,6 +37,8 @@ pub use csv_output::CsvOutput;
 pub use decision::{Acceptance, Decision, Decisions, Thresholding, unknown_below};
 pub use earlier::Comparison;
 pub use inputs::{Inputs, Naming, read_list};
+#[cfg(fuzzing)]
+pub(crate) use journal::replay;
 pub use journal::{Identity, Restart, State};
 pub use jsonl_output::JsonlOutput;
 pub use labels_facts::LabelsFacts;
