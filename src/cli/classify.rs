@@ -157,11 +157,16 @@ fn summary_lines(summary: &Summary) -> Vec<String> {
     if summary.found > comparison.new + summary.duplicates || summary.duplicates > 0 {
         lines.push(format!("files: {}", counts.join(", ")));
     }
+    let busy = summary.stages.named().map(|(name, stage)| {
+        let share = stage.busy_seconds / summary.seconds.max(f64::MIN_POSITIVE);
+        format!("{name} {:.0} %", 100.0 * share)
+    });
     lines.push(format!(
-        "{:.1} s, {:.0} images/s; the slowest stage was: {}",
+        "{:.1} s, {:.0} images/s; the slowest stage was: {} (busy: {})",
         summary.seconds,
         summary.images_per_second,
-        summary.stages.bottleneck()
+        summary.stages.bottleneck(),
+        busy.join(", ")
     ));
     lines
 }
@@ -217,6 +222,8 @@ mod tests {
         summary.statuses[Status::Ok as usize] = 7;
         summary.comparison.new = 10;
         summary.seconds = 2.5;
+        summary.stages.decode.busy_seconds = 2.0;
+        summary.stages.write.busy_seconds = 0.01;
         summary.images_per_second = 4.0;
         summary
     }
@@ -232,7 +239,7 @@ mod tests {
                 "  bag      3",
                 "  t-shirt  5",
                 "without a row: 1 broken links",
-                "2.5 s, 4 images/s; the slowest stage was: walk",
+                "2.5 s, 4 images/s; the slowest stage was: decode (busy: walk 0 %, decode 80 %, infer 0 %, write 0 %)",
             ]
         );
     }

@@ -268,6 +268,26 @@ fn failures_are_tolerated_up_to_the_budget_and_can_end_the_run() {
 }
 
 #[test]
+fn the_report_counts_what_each_stage_did() {
+    let env = shop(40);
+    labels(&env, "labels.csv", &["--batch-size", "8"]);
+    let report = report(&env, "labels.csv");
+    let stages = &report["summary"]["stages"];
+    let files = ["walk", "decode", "infer", "write"].map(|stage| stages[stage]["files"].as_u64());
+    // The two that are no images are looked at, and given to no model.
+    assert_eq!(files, [42, 42, 40, 42].map(Some), "{stages}");
+    assert!(
+        stages["infer"]["files_per_busy_second"].as_f64() > Some(0.0),
+        "{stages}"
+    );
+    let depth = stages["infer"]["queue_depth"].as_f64().unwrap();
+    assert!((1.0..=2.0).contains(&depth), "{stages}");
+    assert!(stages[report["bottleneck"].as_str().unwrap()].is_object());
+    let training = report["model"]["training"].as_object().unwrap();
+    assert!(training.contains_key("options") && !training.contains_key("epochs"));
+}
+
+#[test]
 fn files_from_a_list_are_classified_wherever_they_are() {
     let env = shop(6);
     env.write(

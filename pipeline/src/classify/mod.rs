@@ -19,6 +19,7 @@ mod listing;
 mod merge;
 mod output;
 mod path_text;
+mod queue;
 mod rows;
 mod ruling;
 mod run;

@@ -14,7 +14,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{self, SyncSender};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::Instant;
 
@@ -22,6 +22,7 @@ use anyhow::{Context as _, Result, anyhow};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::batch::{Decoding, Looked, Todo};
+use super::queue::{Receiver, Sender, bounded};
 use super::rows::{Kept, RowInProgress, row};
 use super::run::Event;
 use super::settings::Settings;
@@ -77,9 +78,9 @@ pub(super) fn flow(
         .build()
         .context("the decoding threads could not be started")?;
     thread::scope(|scope| -> Result<_> {
-        let (decoded_sender, decoded_receiver) = sync_channel(DECODED_SLABS);
-        let (labelled_sender, labelled_receiver) = sync_channel(LABELLED_SLABS);
-        let (buffer_sender, buffer_receiver) = sync_channel(BUFFERS);
+        let (decoded_sender, mut decoded_receiver) = bounded(DECODED_SLABS);
+        let (labelled_sender, mut labelled_receiver) = bounded(LABELLED_SLABS);
+        let (buffer_sender, buffer_receiver) = mpsc::sync_channel(BUFFERS);
         let preprocess = classifier.preprocess().clone();
         let temperature = classifier.temperature();
         let bytes = settings.batch_size * preprocess.bytes_per_image();
@@ -116,12 +117,12 @@ pub(super) fn flow(
                         temperature,
                         taxonomy: settings.taxonomy.as_ref(),
                     },
-                    &decoded_receiver,
+                    &mut decoded_receiver,
                     &buffer_sender,
                     &labelled_sender,
                 )
             })?;
-        let written = write(sinks, &labelled_receiver, report);
+        let written = write(sinks, &mut labelled_receiver, report);
         // Whoever still waits to hand rows over must not wait for ever.
         drop(labelled_receiver);
         // What went wrong first is told: a stage that stops early makes those before it stop, without an error of their own.
@@ -152,14 +153,15 @@ fn decode(
     decoding: &Decoding<'_>,
     pool: &ThreadPool,
     stop: &AtomicBool,
-    buffers: &Receiver<Vec<u8>>,
-    decoded: &SyncSender<Decoded>,
+    buffers: &mpsc::Receiver<Vec<u8>>,
+    decoded: &Sender<Decoded>,
 ) -> Result<(Walked, StageTimes, StageTimes)> {
     let (mut walk_times, mut times) = (StageTimes::default(), StageTimes::default());
     let mut seen = HashSet::new();
     while !stop.load(Ordering::Relaxed) {
         let slab = timed(&mut walk_times.busy_seconds, || slabs.next())?;
         let Some(slab) = slab else { break };
+        walk_times.files += slab.rows.len() as u64;
         let Ok(mut pixels) = timed(&mut times.blocked_seconds, || buffers.recv()) else {
             break;
         };
@@ -170,6 +172,7 @@ fn decode(
         let looked = timed(&mut times.busy_seconds, || {
             pool.install(|| decoding.look_at(&slab.files, &mut pixels, &mut seen))
         })?;
+        times.files += slab.files.len() as u64;
         slabs.compare(&slab.files, &looked);
         let next = Decoded {
             slab,
@@ -181,16 +184,16 @@ fn decode(
             break;
         }
     }
-    Ok((slabs.finish()?, walk_times, times))
+    Ok((slabs.finish()?, walk_times.over(), times.over()))
 }
 
 /// The second stage. Ends when no slab comes any more, when nobody takes its rows, or when the model cannot be run.
 fn infer(
     classifier: &mut Classifier,
     kept: Kept<'_>,
-    decoded: &Receiver<Decoded>,
+    decoded: &mut Receiver<Decoded>,
     buffers: &SyncSender<Vec<u8>>,
-    labelled: &SyncSender<Labelled>,
+    labelled: &Sender<Labelled>,
 ) -> Result<StageTimes> {
     let mut times = StageTimes::default();
     while let Ok(next) = timed(&mut times.starved_seconds, || decoded.recv()) {
@@ -200,9 +203,11 @@ fn infer(
             pixels,
             forget,
         } = next;
+        let images = looked.iter().filter(|looked| looked.is_image()).count();
+        times.files += images as u64;
         let rows = timed(&mut times.busy_seconds, || -> Result<_> {
             // A batch without a single image is not worth a run of the model.
-            let predictions = if looked.iter().any(Looked::is_image) {
+            let predictions = if images > 0 {
                 Some(
                     classifier
                         .classify(&pixels, looked.len())
@@ -229,7 +234,8 @@ fn infer(
             break;
         }
     }
-    Ok(times)
+    times.queue_depth = Some(decoded.mean_depth());
+    Ok(times.over())
 }
 
 fn join(files: Vec<Todo>, looked: Vec<Looked>) -> impl Iterator<Item = (usize, Todo, Looked)> {
@@ -243,7 +249,7 @@ fn join(files: Vec<Todo>, looked: Vec<Looked>) -> impl Iterator<Item = (usize, T
 /// The last stage. Ends when no rows come any more or they cannot be written.
 fn write(
     sinks: &mut Sinks,
-    labelled: &Receiver<Labelled>,
+    labelled: &mut Receiver<Labelled>,
     report: &mut impl FnMut(Event<'_>),
 ) -> Result<StageTimes> {
     let mut times = StageTimes::default();
@@ -272,7 +278,9 @@ fn write(
         })?;
     }
     sinks.summary.skipped = skipped_counts;
-    Ok(times)
+    times.files = sinks.summary.found;
+    times.queue_depth = Some(labelled.mean_depth());
+    Ok(times.over())
 }
 
 /// Does `work` and adds the seconds it took to `total`.

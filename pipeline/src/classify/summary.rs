@@ -72,9 +72,15 @@ pub struct Stages {
     pub write: StageTimes,
 }
 
-/// What one stage did with its time, in seconds.
+/// What one stage did, and with its time, in seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct StageTimes {
+    /// Files that it worked on: found, looked at, given to the model, or written as rows.
+    pub files: u64,
+    /// Of these, in a second of work: what it would do if it never had to wait.
+    pub files_per_busy_second: f64,
+    /// Slabs that were waiting for it when it took one, that one included, on average; none wait for the walk and for decoding.
+    pub queue_depth: Option<f64>,
     /// Working.
     pub busy_seconds: f64,
     /// Waiting for something to work on.
@@ -83,19 +89,39 @@ pub struct StageTimes {
     pub blocked_seconds: f64,
 }
 
+impl StageTimes {
+    /// The same with its throughput, for a stage that is over.
+    pub(super) fn over(self) -> Self {
+        Self {
+            files_per_busy_second: self.files as f64 / self.busy_seconds.max(f64::MIN_POSITIVE),
+            ..self
+        }
+    }
+}
+
 impl Stages {
-    /// Name of the stage that was busy longest: the one to make faster.
-    pub fn bottleneck(&self) -> &'static str {
+    /// All of them, with their names, in the order of the data.
+    pub fn named(&self) -> [(&'static str, &StageTimes); 4] {
         let Self {
             walk,
             decode,
             infer,
             write,
         } = self;
-        let mut longest = ("walk", walk.busy_seconds);
-        for (name, stage) in [("decode", decode), ("infer", infer), ("write", write)] {
-            if stage.busy_seconds > longest.1 {
-                longest = (name, stage.busy_seconds);
+        [
+            ("walk", walk),
+            ("decode", decode),
+            ("infer", infer),
+            ("write", write),
+        ]
+    }
+
+    /// Name of the stage that was busy longest: the one to make faster.
+    pub fn bottleneck(&self) -> &'static str {
+        let [mut longest, others @ ..] = self.named();
+        for stage in others {
+            if stage.1.busy_seconds > longest.1.busy_seconds {
+                longest = stage;
             }
         }
         longest.0

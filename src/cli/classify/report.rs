@@ -7,6 +7,7 @@ use pipeline::classify::{Destination, Finished, LabelsFacts, Settings, Summary, 
 use pipeline::decode::{Limits, reduced_jpeg_decoder};
 use pipeline::model::{Device, Expectation, ModelFile};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::ClassifyArgs;
 use crate::runtime::Runtime;
@@ -40,7 +41,8 @@ struct Model<'a> {
     file: &'a str,
     sha256: &'a str,
     classes: usize,
-    training: &'a serde_json::Value,
+    /// Without the figures of its epochs, which `catalog inspect` shows.
+    training: Value,
 }
 
 #[derive(Debug, Serialize)]
@@ -123,7 +125,7 @@ impl<'a> Report<'a> {
                 file: model.name(),
                 sha256: model.checksum(),
                 classes: model.metadata().labels.len(),
-                training: &model.metadata().summary,
+                training: without_epochs(&model.metadata().summary),
             },
             runtime: Library {
                 onnxruntime: &runtime.version,
@@ -168,6 +170,14 @@ impl<'a> Report<'a> {
             summary,
         }
     }
+}
+
+fn without_epochs(training: &Value) -> Value {
+    let mut training = training.clone();
+    if let Value::Object(facts) = &mut training {
+        facts.remove("epochs");
+    }
+    training
 }
 
 /// Zero for a clock that is set before 1970.
