@@ -52,6 +52,8 @@ line() {
         ;;
     esac
     # Whatever it was, the same command ends well afterwards.
+    rm -rf photos/ddd*
+    chmod 755 photos/b && chmod 644 photos/a/00.png
     classify env >/dev/null 2>&1 && cmp -s labels.csv expected.csv || ok="no: the next run differs"
     [ "$ok" = yes ] || failed=1
     echo "| $name | $got | $ok | ${said:-–} |"
@@ -97,8 +99,31 @@ for signal in TERM:143 INT:130 HUP:129; do
     line "SIG${signal%:*} at the start" "${signal#*:}" old stopped_by "${signal%:*}"
 done
 mkfifo photos/fifo.png && ln -s nowhere photos/broken.png && ln -s . photos/loop && ln -s /dev/zero photos/zero.png
-line "FIFO, device, broken link, loop of links" 0 whole timeout 60 "$program" classify photos --out labels.csv
-rm photos/fifo.png photos/broken.png photos/loop photos/zero.png
+python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("photos/socket.png")'
+line "FIFO, socket, device, broken link, loop of links" 0 whole timeout 60 "$program" classify photos --out labels.csv
+rm photos/fifo.png photos/socket.png photos/broken.png photos/loop photos/zero.png
+# Folders within folders, until no path reaches them any more.
+python3 - <<'PY'
+import os
+os.chdir("photos")
+for _ in range(20):
+    os.mkdir("d" * 250)
+    os.chdir("d" * 250)
+PY
+line "paths of more than 4,096 bytes" 3 row:./a/00.png, "$program" classify photos --out labels.csv
+# The superuser may read and write everything; without these two capabilities it may not.
+bound=()
+[ "$(id -u)" != 0 ] || bound=(setpriv "--bounding-set=-dac_override,-dac_read_search" --)
+if "${bound[@]}" true 2>/dev/null; then
+    chmod 000 photos/b
+    line "folder without permission" 3 row:./a/00.png, "${bound[@]}" "$program" classify photos --out labels.csv
+    chmod 000 photos/a/00.png
+    line "file without permission" 3 row:./a/00.png,,,unreadable, "${bound[@]}" "$program" classify photos --out labels.csv
+    mkdir -p readonly && echo old >readonly/labels.csv && chmod 555 readonly
+    line "output folder without permission to write" 1 old "${bound[@]}" "$program" classify photos --out readonly/labels.csv
+else
+    skip "folders and files without permission" "capabilities cannot be dropped"
+fi
 line "missing output folder" 1 old "$program" classify photos --out none/labels.csv
 line "output inside the input" 1 old "$program" classify photos --out photos/labels.csv
 mkdir -p other.csv.state && exec 9>other.csv.state/lock && flock 9
@@ -107,6 +132,10 @@ exec 9>&-
 if [ "$(id -u)" = 0 ] && mkdir -p full && mount -t tmpfs -o size=64k tmpfs full 2>/dev/null; then
     head -c 60K /dev/zero >full/ballast
     line "full file system (tmpfs)" 1 old "$program" classify photos --out full/labels.csv
+    umount full
+    mount -t tmpfs -o nr_inodes=2 tmpfs full && echo old >full/labels.csv
+    line "no inode left (tmpfs)" 1 old "$program" classify photos --out full/labels.csv
+    [ "$(cat full/labels.csv)" = old ] || { echo "the old labels are gone" && failed=1; }
     umount full
 else
     skip "full file system (tmpfs)" "mounting is not permitted"
