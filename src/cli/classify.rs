@@ -239,7 +239,7 @@ mod tests {
                 "  bag      3",
                 "  t-shirt  5",
                 "without a row: 1 broken links",
-                "2.5 s, 4 images/s; the slowest stage was: decode (busy: walk 0 %, decode 80 %, infer 0 %, write 0 %)",
+                "2.5 s, 4 images/s; the slowest stage was: decode (busy: walk 0 %, read 0 %, decode 80 %, infer 0 %, write 0 %)",
             ]
         );
     }

@@ -12,7 +12,7 @@ use rayon::slice::ParallelSliceMut as _;
 use super::earlier::is_same;
 use super::journal::Remembered;
 use super::walk::{Source, out_of_files};
-use crate::decode::{Fault, Limits, MemoryBudget, Refusal, Stamp, decode_within, read};
+use crate::decode::{Content, Fault, Limits, MemoryBudget, Refusal, Stamp, decode_within, read};
 use crate::preprocess::Preprocess;
 
 /// A file that has to be looked at.
@@ -51,6 +51,9 @@ impl Looked {
     }
 }
 
+/// What was read of a file ahead of time; none where there was no room for it.
+pub(crate) type ReadAhead<'a> = Option<Result<Content<'a>, Refusal>>;
+
 /// What all files of a run are looked at with.
 pub(crate) struct Decoding<'a> {
     pub(crate) preprocess: &'a Preprocess,
@@ -61,6 +64,7 @@ pub(crate) struct Decoding<'a> {
 impl Decoding<'_> {
     /// Looks at `files` on the threads of the rayon pool this is called in; image `i` fills row `i` of `pixels`.
     ///
+    /// `ahead` has what was read of each file ahead of time; what was not is read here.
     /// `pixels`, `[batch size, H, W, C]`, has room for all files, whatever it holds from an earlier batch; rows without an
     /// image are zero afterwards. `seen` has the contents of earlier batches, and gets those of this one.
     ///
@@ -69,6 +73,7 @@ impl Decoding<'_> {
     pub(crate) fn look_at(
         &self,
         files: &[Todo],
+        ahead: Vec<ReadAhead<'_>>,
         pixels: &mut [u8],
         seen: &mut HashSet<Hash>,
     ) -> Result<Vec<Looked>> {
@@ -77,15 +82,16 @@ impl Decoding<'_> {
         // Neighbours cost about the same, but a single huge file must not hold up a whole share of the batch.
         let mut results: Vec<Result<Looked, Refusal>> = files
             .par_iter()
+            .zip(ahead)
             .zip(pixels.par_chunks_exact_mut(bytes))
             .with_max_len(1)
-            .map(|(file, row)| self.look(file, row, before))
+            .map(|((file, ahead), row)| self.look(file, ahead, row, before))
             .collect();
         // What found no memory beside the others finds it now that they are through.
         for (index, result) in results.iter_mut().enumerate() {
             if matches!(result, Err(Refusal::NoRoom)) {
                 let row = &mut pixels[index * bytes..(index + 1) * bytes];
-                *result = self.look(&files[index], row, before);
+                *result = self.look(&files[index], None, row, before);
             }
         }
         pixels[files.len() * bytes..].fill(0);
@@ -114,8 +120,14 @@ impl Decoding<'_> {
         Ok(looked)
     }
 
-    fn look(&self, file: &Todo, row: &mut [u8], seen: &HashSet<Hash>) -> Result<Looked, Refusal> {
-        let read = read(&file.source.path, self.limits, self.memory);
+    fn look(
+        &self,
+        file: &Todo,
+        ahead: ReadAhead<'_>,
+        row: &mut [u8],
+        seen: &HashSet<Hash>,
+    ) -> Result<Looked, Refusal> {
+        let read = ahead.unwrap_or_else(|| read(&file.source.path, self.limits, self.memory));
         let content = read.inspect_err(|_| row.fill(0))?;
         let hash = blake3::hash(&content.bytes);
         let last_time = file.last_time.as_ref();
@@ -190,13 +202,14 @@ mod tests {
             })
             .collect();
         let preprocess = Preprocess::stretch(1, 2, Colour::Grey);
+        let unread = || files.iter().map(|_| None).collect();
         let look = |memory: u64, pixels: &mut [u8], seen: &mut HashSet<Hash>| {
             Decoding {
                 preprocess: &preprocess,
                 limits: &Limits::default(),
                 memory: &MemoryBudget::new(memory),
             }
-            .look_at(&files, pixels, seen)
+            .look_at(&files, unread(), pixels, seen)
             .unwrap()
         };
         let mut seen = HashSet::new();

@@ -3,6 +3,7 @@
 //! Nothing here prints or knows of flags: a caller gives [`Settings`], gets [`Event`]s while it runs and a [`Summary`] at the
 //! end. What is wrong with one file is its row's status; only what stops the run is an error.
 
+mod ahead;
 mod batch;
 mod columns;
 mod csv_output;
@@ -50,7 +51,7 @@ pub use path_text::{cell_text, decode_text, path_of, path_text};
 pub use rows::{Candidate, Origin, Outcome, Row};
 pub use ruling::{Placed, Rules, Ruling};
 pub use run::{Event, Finished, check, run};
-pub use settings::{DEFAULT_MEMORY_BUDGET, Destination, Format, Settings};
+pub use settings::{DEFAULT_MEMORY_BUDGET, DEFAULT_READERS, Destination, Format, Settings};
 pub use shard::Shard;
 pub use slabs::Tree;
 pub use sorted::{Link, SortInto};

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
 
+use super::ahead::Budgets;
 use super::columns::Columns;
 use super::decision::Decisions;
 use super::earlier::Earlier;
@@ -22,7 +23,6 @@ use super::stages::flow;
 use super::summary::{Memory, Summary};
 use super::walk::SkipReason;
 use crate::atomic_file::{self, DurableFile, StagedFile};
-use crate::decode::MemoryBudget;
 use crate::model::Classifier;
 
 /// Something a caller may want to tell its user, in the order in which it happened.
@@ -163,7 +163,7 @@ pub fn run(
         stop_after_failures: settings.stop_after_failures,
         outcomes: HashMap::new(),
     };
-    let memory = MemoryBudget::new(settings.memory_budget);
+    let memory = Budgets::of(settings.memory_budget);
 
     let (walked, stages) = flow(
         classifier,

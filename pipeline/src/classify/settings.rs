@@ -16,6 +16,9 @@ use crate::model::Classifier;
 
 /// Memory that decoding may take, unless something else is said: 768 MiB.
 pub const DEFAULT_MEMORY_BUDGET: u64 = 768 << 20;
+/// Threads that read ahead unless told otherwise: with files in memory they cost next to nothing, and eight opens of 2 ms at a time
+/// keep up with 4,000 images a second.
+pub const DEFAULT_READERS: usize = 8;
 
 /// What to classify and how. [`Settings::new`] has the defaults.
 #[derive(Clone, Debug)]
@@ -32,6 +35,8 @@ pub struct Settings {
     pub batch_size: usize,
     /// Threads that decode.
     pub jobs: usize,
+    /// Threads that read files ahead of decoding; with none, decoding threads read.
+    pub readers: usize,
     /// What one image may cost.
     pub limits: Limits,
     /// Bytes that files and decoded images may take at a time, all threads together.
@@ -81,7 +86,7 @@ pub enum Format {
 }
 
 impl Settings {
-    /// Classifies `inputs` into `output`: CSV, the best class, batches of 64, a thread, the usual limits, continuing what was
+    /// Classifies `inputs` into `output`: CSV, the best class, batches of 64, a decoding thread, the usual limits, continuing what was
     /// stopped.
     pub fn new(inputs: Inputs, output: Destination) -> Self {
         Self {
@@ -91,6 +96,7 @@ impl Settings {
             top_k: 1,
             batch_size: 64,
             jobs: 1,
+            readers: DEFAULT_READERS,
             limits: Limits::default(),
             memory_budget: DEFAULT_MEMORY_BUDGET,
             shard: None,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::batch::{Finding, Looked, Todo};
+use super::batch::Todo;
 use super::earlier::{Comparison, Earlier, Known};
 use super::key::Key;
 use super::rows::{Origin, Outcome, Row};
@@ -39,6 +39,7 @@ pub struct Tree {
 
 /// What is known at the end of the walk.
 pub(crate) struct Walked {
+    /// Less the files that can be told only by their content.
     pub(crate) comparison: Comparison,
     pub(crate) tree: Tree,
 }
@@ -51,8 +52,6 @@ pub(crate) struct Slabs {
     batch_size: usize,
     files: u64,
     paths: Box<blake3::Hasher>,
-    same: u64,
-    changed: u64,
 }
 
 impl Slabs {
@@ -64,8 +63,6 @@ impl Slabs {
             batch_size: settings.batch_size,
             files: 0,
             paths: Box::default(),
-            same: 0,
-            changed: 0,
         }
     }
 
@@ -127,24 +124,10 @@ impl Slabs {
         Ok(())
     }
 
-    /// Counts which of the files that could be told only by their content are the same.
-    pub(crate) fn compare(&mut self, files: &[Todo], looked: &[Looked]) {
-        for (file, looked) in files.iter().zip(looked) {
-            match looked.finding {
-                Finding::Unchanged => self.same += 1,
-                _ if file.last_time.is_some() => self.changed += 1,
-                _ => {}
-            }
-        }
-    }
-
     /// Ends the walk.
     pub(crate) fn finish(self) -> Result<Walked> {
-        let mut comparison = self.earlier.finish()?;
-        comparison.reused += self.same;
-        comparison.changed += self.changed;
         Ok(Walked {
-            comparison,
+            comparison: self.earlier.finish()?,
             tree: Tree {
                 files: self.files,
                 digest: self.paths.finalize().to_hex().to_string(),

@@ -1,13 +1,14 @@
-//! The pipeline: walk and decode → infer → write, each on its own thread, in path order throughout.
+//! The pipeline: walk and read → decode → infer → write, each on its own thread, in path order throughout.
 //!
 //! | thread | works | gives on |
 //! |---|---|---|
-//! | `decode` | takes the next slab of files from the walk, decodes with rayon what no earlier run knows | 1 slab waits, with its pixels |
+//! | `read` | takes the next slab of files from the walk, reads ahead what no earlier run knows, on threads of its own | 1 slab waits, with the files' content |
+//! | `decode` | decodes with rayon | 1 slab waits, with its pixels |
 //! | `infer` | owns the model | 2 slabs wait, as rows without pixels |
 //! | the caller's | writes rows, reports | |
 //!
 //! A slab has the files between two batches: at most a batch of files to look at, and those among them whose row is known. Three
-//! buffers of `batch size · H · W · C` bytes go round between the first two threads — one being filled, one waiting, one in the
+//! buffers of `batch size · H · W · C` bytes go round between `decode` and `infer` — one being filled, one waiting, one in the
 //! model — and that is all the pixels there are, apart from what each decoding thread has in hand. A closed channel means
 //! stop: whichever thread ends early, by error or by wish, the others notice at their next exchange.
 
@@ -21,7 +22,8 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, anyhow};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use super::batch::{Decoding, Looked, Todo};
+use super::ahead::{Budgets, Readers};
+use super::batch::{Decoding, Finding, Looked, ReadAhead, Todo};
 use super::queue::{Receiver, Sender, bounded};
 use super::rows::{Kept, RowInProgress, row};
 use super::run::Event;
@@ -30,17 +32,25 @@ use super::sinks::Sinks;
 use super::slabs::{Slab, Slabs, Walked};
 use super::summary::{StageTimes, Stages};
 use super::walk::{SkipReason, Skipped};
-use crate::decode::{MemoryBudget, Status};
+use crate::decode::Status;
 use crate::model::Classifier;
 
 /// Buffers for pixels that go round.
 const BUFFERS: usize = 3;
+/// Slabs with the content of their files that wait to be decoded.
+const READ_SLABS: usize = 1;
 /// Decoded slabs that wait for the model.
 const DECODED_SLABS: usize = 1;
 /// Labelled slabs that wait to be written.
 const LABELLED_SLABS: usize = 2;
 /// Contents of files that are remembered to find duplicates; then all are forgotten, so that memory does not grow.
 const CONTENTS: usize = 1 << 16;
+
+struct Read<'a> {
+    slab: Slab,
+    /// One per file to look at.
+    ahead: Vec<ReadAhead<'a>>,
+}
 
 struct Decoded {
     slab: Slab,
@@ -67,7 +77,7 @@ pub(super) fn flow(
     classifier: &mut Classifier,
     settings: &Settings,
     slabs: Slabs,
-    memory: &MemoryBudget,
+    memory: &Budgets,
     sinks: &mut Sinks,
     stop: &AtomicBool,
     report: &mut impl FnMut(Event<'_>),
@@ -77,7 +87,9 @@ pub(super) fn flow(
         .thread_name(|number| format!("decode-{number}"))
         .build()
         .context("the decoding threads could not be started")?;
+    let readers = Readers::new(settings.readers, &settings.limits, &memory.ahead)?;
     thread::scope(|scope| -> Result<_> {
+        let (read_sender, mut read_receiver) = bounded(READ_SLABS);
         let (decoded_sender, mut decoded_receiver) = bounded(DECODED_SLABS);
         let (labelled_sender, mut labelled_receiver) = bounded(LABELLED_SLABS);
         let (buffer_sender, buffer_receiver) = mpsc::sync_channel(BUFFERS);
@@ -89,6 +101,9 @@ pub(super) fn flow(
                 .send(vec![0; bytes])
                 .context("the buffers could not be handed out")?;
         }
+        let reader = thread::Builder::new()
+            .name("read".into())
+            .spawn_scoped(scope, move || read(slabs, &readers, stop, &read_sender))?;
         let decoder =
             thread::Builder::new()
                 .name("decode".into())
@@ -96,13 +111,12 @@ pub(super) fn flow(
                     let decoding = Decoding {
                         preprocess: &preprocess,
                         limits: &settings.limits,
-                        memory,
+                        memory: &memory.looking,
                     };
                     decode(
-                        slabs,
                         &decoding,
                         &pool,
-                        stop,
+                        &mut read_receiver,
                         &buffer_receiver,
                         &decoded_sender,
                     )
@@ -128,9 +142,13 @@ pub(super) fn flow(
         // What went wrong first is told: a stage that stops early makes those before it stop, without an error of their own.
         let write_times = written?;
         let infer_times = joined(model)?;
-        let (walked, walk_times, decode_times) = joined(decoder)?;
+        let (by_content, decode_times) = joined(decoder)?;
+        let (mut walked, walk_times, read_times) = joined(reader)?;
+        walked.comparison.reused += by_content.same;
+        walked.comparison.changed += by_content.changed;
         let stages = Stages {
             walk: walk_times,
+            read: read_times,
             decode: decode_times,
             infer: infer_times,
             write: write_times,
@@ -148,20 +166,59 @@ fn joined<T>(thread: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
 }
 
 /// The first stage. Ends when there is nothing left, when told to stop, or when nobody takes its slabs any more.
-fn decode(
+fn read<'a>(
     mut slabs: Slabs,
-    decoding: &Decoding<'_>,
-    pool: &ThreadPool,
+    readers: &Readers<'a>,
     stop: &AtomicBool,
-    buffers: &mpsc::Receiver<Vec<u8>>,
-    decoded: &Sender<Decoded>,
+    read: &Sender<Read<'a>>,
 ) -> Result<(Walked, StageTimes, StageTimes)> {
     let (mut walk_times, mut times) = (StageTimes::default(), StageTimes::default());
-    let mut seen = HashSet::new();
     while !stop.load(Ordering::Relaxed) {
         let slab = timed(&mut walk_times.busy_seconds, || slabs.next())?;
         let Some(slab) = slab else { break };
         walk_times.files += slab.rows.len() as u64;
+        let ahead = timed(&mut times.busy_seconds, || readers.read(&slab.files));
+        times.files += ahead.iter().flatten().count() as u64;
+        let next = Read { slab, ahead };
+        if timed(&mut times.blocked_seconds, || read.send(next)).is_err() {
+            break;
+        }
+    }
+    Ok((slabs.finish()?, walk_times.over(), times.over()))
+}
+
+/// How many of the files that can be told only by their content are the same as last time.
+#[derive(Default)]
+struct ByContent {
+    same: u64,
+    changed: u64,
+}
+
+impl ByContent {
+    fn count(&mut self, files: &[Todo], looked: &[Looked]) {
+        for (file, looked) in files.iter().zip(looked) {
+            match looked.finding {
+                Finding::Unchanged => self.same += 1,
+                _ if file.last_time.is_some() => self.changed += 1,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The second stage. Ends when no slab comes any more, or when nobody takes its own.
+fn decode(
+    decoding: &Decoding<'_>,
+    pool: &ThreadPool,
+    read: &mut Receiver<Read<'_>>,
+    buffers: &mpsc::Receiver<Vec<u8>>,
+    decoded: &Sender<Decoded>,
+) -> Result<(ByContent, StageTimes)> {
+    let mut times = StageTimes::default();
+    let mut by_content = ByContent::default();
+    let mut seen = HashSet::new();
+    while let Ok(next) = timed(&mut times.starved_seconds, || read.recv()) {
+        let Read { slab, ahead } = next;
         let Ok(mut pixels) = timed(&mut times.blocked_seconds, || buffers.recv()) else {
             break;
         };
@@ -170,10 +227,10 @@ fn decode(
             seen.clear();
         }
         let looked = timed(&mut times.busy_seconds, || {
-            pool.install(|| decoding.look_at(&slab.files, &mut pixels, &mut seen))
+            pool.install(|| decoding.look_at(&slab.files, ahead, &mut pixels, &mut seen))
         })?;
         times.files += slab.files.len() as u64;
-        slabs.compare(&slab.files, &looked);
+        by_content.count(&slab.files, &looked);
         let next = Decoded {
             slab,
             looked,
@@ -184,10 +241,11 @@ fn decode(
             break;
         }
     }
-    Ok((slabs.finish()?, walk_times.over(), times.over()))
+    times.queue_depth = Some(read.mean_depth());
+    Ok((by_content, times.over()))
 }
 
-/// The second stage. Ends when no slab comes any more, when nobody takes its rows, or when the model cannot be run.
+/// The third stage. Ends when no slab comes any more, when nobody takes its rows, or when the model cannot be run.
 fn infer(
     classifier: &mut Classifier,
     kept: Kept<'_>,

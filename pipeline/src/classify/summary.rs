@@ -64,7 +64,9 @@ pub struct ClassCount {
 pub struct Stages {
     /// Listing folders.
     pub walk: StageTimes,
-    /// Reading, decoding and resizing; `jobs` threads work during its busy seconds.
+    /// Reading files ahead; `readers` threads work during its busy seconds.
+    pub read: StageTimes,
+    /// Decoding and resizing, and reading what was not read ahead; `jobs` threads work during its busy seconds.
     pub decode: StageTimes,
     /// Running the model.
     pub infer: StageTimes,
@@ -79,7 +81,7 @@ pub struct StageTimes {
     pub files: u64,
     /// Of these, in a second of work: what it would do if it never had to wait.
     pub files_per_busy_second: f64,
-    /// Slabs that were waiting for it when it took one, that one included, on average; none wait for the walk and for decoding.
+    /// Slabs that were waiting for it when it took one, that one included, on average; none wait for the walk and for reading.
     pub queue_depth: Option<f64>,
     /// Working.
     pub busy_seconds: f64,
@@ -101,15 +103,17 @@ impl StageTimes {
 
 impl Stages {
     /// All of them, with their names, in the order of the data.
-    pub fn named(&self) -> [(&'static str, &StageTimes); 4] {
+    pub fn named(&self) -> [(&'static str, &StageTimes); 5] {
         let Self {
             walk,
+            read,
             decode,
             infer,
             write,
         } = self;
         [
             ("walk", walk),
+            ("read", read),
             ("decode", decode),
             ("infer", infer),
             ("write", write),

@@ -31,7 +31,7 @@ pub use guard::install_quiet_panic_hook;
 pub(crate) use pixels::Pixels;
 pub use pixels::luma;
 pub use read::Stamp;
-pub(crate) use read::{Refusal, is_out_of_files, open_fault, read};
+pub(crate) use read::{Content, Refusal, is_out_of_files, open_fault, read, read_ahead};
 use reduced::ReducedJpeg;
 pub use reduced::description as reduced_jpeg_decoder;
 pub use sniff::{Format, Sniffed, sniff};

@@ -64,32 +64,68 @@ pub(crate) fn read<'a>(
     limits: &Limits,
     memory: &'a MemoryBudget,
 ) -> Result<Content<'a>, Refusal> {
-    let metadata = fs::metadata(path).map_err(open_failure)?;
-    check_is_file(&metadata)?;
-    check_file_bytes(metadata.len(), limits)?;
-    let file = open(path).map_err(open_failure)?;
-    let metadata = file.metadata().map_err(read_fault)?;
-    check_is_file(&metadata)?;
-    check_file_bytes(metadata.len(), limits)?;
-    // One byte more than expected tells a file that has grown since.
-    let expected = metadata.len().saturating_add(1);
-    let held = take(memory, expected)?;
-    let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or(0));
-    file.take(expected)
-        .read_to_end(&mut bytes)
-        .map_err(read_fault)?;
-    if bytes.len() as u64 != metadata.len() {
-        let message = format!(
-            "changed while it was read: {} bytes were expected",
-            metadata.len()
-        );
-        return Err(Fault::new(Status::ReadError, message).into());
+    let opened = Opened::new(path, limits)?;
+    let held = take(memory, opened.expected())?;
+    Ok(opened.read(held)?)
+}
+
+/// The same ahead of time: none where there is no room at the moment.
+pub(crate) fn read_ahead<'a>(
+    path: &Path,
+    limits: &Limits,
+    memory: &'a MemoryBudget,
+) -> Option<Result<Content<'a>, Refusal>> {
+    let opened = match Opened::new(path, limits) {
+        Ok(opened) => opened,
+        Err(refusal) => return Some(Err(refusal)),
+    };
+    let held = memory.take(opened.expected())?;
+    Some(opened.read(held).map_err(Refusal::from))
+}
+
+/// A regular file of a size that is read.
+struct Opened {
+    file: File,
+    metadata: Metadata,
+}
+
+impl Opened {
+    fn new(path: &Path, limits: &Limits) -> Result<Self, Refusal> {
+        let metadata = fs::metadata(path).map_err(open_failure)?;
+        check_is_file(&metadata)?;
+        check_file_bytes(metadata.len(), limits)?;
+        let file = open(path).map_err(open_failure)?;
+        let metadata = file.metadata().map_err(read_fault)?;
+        check_is_file(&metadata)?;
+        check_file_bytes(metadata.len(), limits)?;
+        Ok(Self { file, metadata })
     }
-    Ok(Content {
-        bytes,
-        stamp: Stamp::of(&metadata),
-        _held: held,
-    })
+
+    /// Bytes to read: one more than the file has tells one that has grown since.
+    fn expected(&self) -> u64 {
+        self.metadata.len().saturating_add(1)
+    }
+
+    fn read(self, held: Held<'_>) -> Result<Content<'_>, Fault> {
+        let expected = self.expected();
+        let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or(0));
+        self.file
+            .take(expected)
+            .read_to_end(&mut bytes)
+            .map_err(read_fault)?;
+        if bytes.len() as u64 != self.metadata.len() {
+            let message = format!(
+                "changed while it was read: {} bytes were expected",
+                self.metadata.len()
+            );
+            return Err(Fault::new(Status::ReadError, message));
+        }
+        Ok(Content {
+            bytes,
+            stamp: Stamp::of(&self.metadata),
+            _held: held,
+        })
+    }
 }
 
 /// Takes memory; more than there is at all is a fault of the image, not of the moment.
@@ -185,7 +221,10 @@ mod tests {
         let content = read(&memory).unwrap();
         assert_eq!((content.bytes.len(), content.stamp.bytes), (100, 100));
         assert!(matches!(read(&memory), Err(Refusal::NoRoom)));
+        assert!(read_ahead(&path, &Limits::default(), &memory).is_none());
         drop(content);
+        let ahead = read_ahead(&path, &Limits::default(), &memory).unwrap();
+        assert_eq!(ahead.unwrap().bytes, [7; 100]);
         assert!(read(&memory).is_ok());
         assert!(matches!(
             read(&MemoryBudget::new(100)),
@@ -194,6 +233,12 @@ mod tests {
                 ..
             }))
         ));
+        // Too large to be read ahead says nothing about the file.
+        assert!(read_ahead(&path, &Limits::default(), &MemoryBudget::new(100)).is_none());
+        let gone = read_ahead(&folder.path().join("y"), &Limits::default(), &memory);
+        assert!(
+            matches!(gone, Some(Err(Refusal::Fault(fault))) if fault.status == Status::Vanished)
+        );
     }
 
     #[cfg(unix)]

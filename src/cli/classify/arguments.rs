@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, ValueEnum};
 use pipeline::classify::{
-    DEFAULT_MEMORY_BUDGET, Destination, Format, Inputs, Link, Naming, Restart, Settings, Shard,
-    SortInto, Taxonomy, read_list,
+    DEFAULT_MEMORY_BUDGET, DEFAULT_READERS, Destination, Format, Inputs, Link, Naming, Restart,
+    Settings, Shard, SortInto, Taxonomy, read_list,
 };
 use pipeline::decode::Limits;
 
@@ -53,6 +53,10 @@ pub(in crate::cli) struct ClassifyArgs {
     /// Threads that decode images, and threads that run the model [default: one per core]
     #[arg(short, long, value_name = "N", value_parser = at_least_one)]
     jobs: Option<usize>,
+    /// Threads that read files before they are decoded; more help where opening a file takes long, as on a network, and 0 leaves
+    /// reading to those that decode
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_READERS)]
+    readers: usize,
     #[command(flatten)]
     files: FileArgs,
     #[command(flatten)]
@@ -215,6 +219,7 @@ impl ClassifyArgs {
             top_k: self.top_k,
             batch_size: self.model.batch_size(),
             jobs: self.jobs.unwrap_or_else(cores),
+            readers: self.readers,
             limits: Limits {
                 max_pixels: *max_pixels,
                 max_file_bytes: *max_file_bytes,
