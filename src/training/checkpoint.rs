@@ -75,6 +75,8 @@ pub struct Checkpoint {
     pub parameters: Vec<Vec<f32>>,
     /// Those of the best epoch; none before the first validation.
     pub best: Option<Vec<Vec<f32>>>,
+    /// The average of all parameters, where that is what is judged; none before the first sample.
+    pub average: Option<Vec<Vec<f32>>>,
     /// Losses of the training images, where these decide about the images of an epoch.
     pub losses: Option<ImageLosses>,
 }
@@ -128,6 +130,8 @@ struct Header {
     /// Elements of each parameter.
     sizes: Vec<usize>,
     has_best: bool,
+    #[serde(default)]
+    has_average: bool,
     /// Training images whose losses are behind the parameters; 0 where they are not kept.
     losses: usize,
 }
@@ -221,6 +225,7 @@ impl Checkpoint {
             state: self.state.clone(),
             sizes: self.parameters.iter().map(Vec::len).collect(),
             has_best: self.best.is_some(),
+            has_average: self.average.is_some(),
             losses: self.losses.as_ref().map_or(0, |losses| losses.known.len()),
         })?;
         let mut bytes = FORMAT.to_vec();
@@ -228,8 +233,13 @@ impl Checkpoint {
         bytes.extend(header);
         let losses = self.losses.iter();
         let losses = losses.flat_map(|losses| [&losses.known, &losses.latest]);
-        let best = self.best.iter().flatten();
-        for values in self.parameters.iter().chain(best).chain(losses) {
+        let copies = [
+            Some(&self.parameters),
+            self.best.as_ref(),
+            self.average.as_ref(),
+        ];
+        let copies = copies.into_iter().flatten().flatten();
+        for values in copies.chain(losses) {
             bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
         }
         let digest = Sha256::digest(&bytes);
@@ -280,14 +290,15 @@ impl Checkpoint {
             let (chunks, rest) = numbers.as_chunks::<4>();
             (chunks.iter().map(|bytes| f32::from_le_bytes(*bytes)), rest)
         };
-        let copies = 1 + usize::from(header.has_best);
+        let copies = 1 + usize::from(header.has_best) + usize::from(header.has_average);
         let all = header.sizes.iter().sum::<usize>() * copies + 2 * header.losses;
         ensure!(rest.is_empty() && numbers.len() == all, damaged());
         let mut take = |size: usize| -> Vec<f32> { numbers.by_ref().take(size).collect() };
         let mut take_all =
             || -> Vec<Vec<f32>> { header.sizes.iter().map(|&size| take(size)).collect() };
         let parameters = take_all();
-        let best = header.has_best.then(take_all);
+        let best = header.has_best.then(&mut take_all);
+        let average = header.has_average.then(take_all);
         let losses = (header.losses > 0).then(|| ImageLosses {
             known: take(header.losses),
             latest: take(header.losses),
@@ -297,6 +308,7 @@ impl Checkpoint {
             state: header.state,
             parameters,
             best,
+            average,
             losses,
         })
     }
@@ -331,6 +343,7 @@ mod tests {
             },
             parameters: vec![vec![1.0, -2.5], vec![], vec![f32::MIN_POSITIVE]],
             best: Some(vec![vec![0.0, 3.0], vec![], vec![7.0]]),
+            average: Some(vec![vec![-1.0, 0.1], vec![], vec![0.25]]),
             losses: Some(ImageLosses {
                 known: vec![0.5, f32::INFINITY],
                 latest: vec![0.25, 2.0],
@@ -343,16 +356,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("checkpoint");
         assert_eq!(Checkpoint::load(&path).unwrap(), None);
-        let (best, losses) = (checkpoint().best, checkpoint().losses);
-        for (best, losses) in [
-            (best.clone(), losses.clone()),
-            (None, losses),
-            (best, None),
-            (None, None),
-        ] {
+        for parts in 0..8 {
+            let has = |part: u8| parts & part != 0;
             let saved = Checkpoint {
-                best,
-                losses,
+                best: checkpoint().best.filter(|_| has(1)),
+                average: checkpoint().average.filter(|_| has(2)),
+                losses: checkpoint().losses.filter(|_| has(4)),
                 ..checkpoint()
             };
             saved.save(&path).unwrap();

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
+use super::averaging::AveragingOptions;
 use super::checkpoint::{Checkpoint, CheckpointFile, RunIdentity, RunState};
 use super::events::{EpochSummary, Event};
 use super::examples::Examples;
@@ -33,6 +34,8 @@ pub(super) struct Epochs<'a, E> {
     pub(super) state: RunState,
     /// All parameters of the best epoch.
     pub(super) best: Option<Vec<Vec<f32>>>,
+    /// The average of all parameters over the steps, where that is what is judged; none before the first sample.
+    pub(super) average: Option<Vec<Vec<f32>>>,
     /// Loss of each training image, where that decides about the images of an epoch.
     pub(super) losses: Option<ImageLosses>,
 }
@@ -111,6 +114,12 @@ impl<E: Examples> Epochs<'_, E> {
                 let Step { loss, logits } =
                     self.session
                         .step(&batch.inputs, &batch.targets, state.learning_rate)?;
+                if let Some(averaging) = &self.options.averaging
+                    && AveragingOptions::is_due(self.session.steps_done())
+                {
+                    let sample = self.session.parameters()?;
+                    averaging.add(&mut self.average, sample, self.session.steps_done(), steps);
+                }
                 if let Some(losses) = &mut self.losses {
                     losses.learn(&batch.draws, &batch.labels, &logits);
                 }
@@ -183,6 +192,14 @@ impl<E: Examples> Epochs<'_, E> {
     /// Validates, and notes what the epoch came to; whether all logits were numbers.
     fn end_epoch(&mut self, epoch: usize, emit: &mut dyn FnMut(&Event)) -> Result<bool> {
         let clock = Instant::now();
+        let own = match &self.average {
+            None => None,
+            Some(average) => {
+                let own = self.session.parameters()?;
+                self.session.restore(average)?;
+                Some(own)
+            }
+        };
         let all: Vec<usize> = (0..self.validation.labels().len()).collect();
         let Some((loss, accuracy)) = evaluate(&self.session, self.validation, &all)? else {
             return Ok(false);
@@ -210,6 +227,9 @@ impl<E: Examples> Epochs<'_, E> {
         if summary.is_best {
             self.best = Some(self.session.parameters()?);
         }
+        if let Some(own) = own {
+            self.session.restore(&own)?;
+        }
         state.history.push(summary);
         (state.step, state.images) = (0, 0);
         if let Some(losses) = &mut self.losses {
@@ -228,6 +248,7 @@ impl<E: Examples> Epochs<'_, E> {
                 state: self.state.clone(),
                 parameters: self.session.parameters()?,
                 best: self.best.clone(),
+                average: self.average.clone(),
                 losses: self.losses.clone(),
             };
             checkpoint.save(&file.path)?;

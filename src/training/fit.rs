@@ -48,7 +48,7 @@ pub(super) struct Job<'a, E> {
 
 /// What came of it.
 pub(super) struct Fitted {
-    /// The session, with the weights of its last step.
+    /// The session, with the weights of its last step, or their average where that is what is judged.
     pub(super) session: TrainingSession,
     /// All parameters of the best epoch, the optimizer's state included.
     pub(super) best: Vec<Vec<f32>>,
@@ -174,12 +174,13 @@ pub(super) fn fit<E: Examples>(
         plan,
         is_pruned: false,
     };
-    let mut best = None;
+    let (mut best, mut average) = (None, None);
     let mut losses = options.pruning.map(|_| ImageLosses::unknown(train_count));
     let is_new = earlier.is_none();
     if let Some(earlier) = earlier {
         session.continue_from(&earlier.parameters, earlier.state.steps_done)?;
-        (state, best, losses) = (earlier.state, earlier.best, earlier.losses);
+        (state, best, average) = (earlier.state, earlier.best, earlier.average);
+        losses = earlier.losses;
         emit(&Event::Resumed {
             epoch: state.history.len() + 1,
             step: state.step,
@@ -207,6 +208,7 @@ pub(super) fn fit<E: Examples>(
         saved: Instant::now(),
         state,
         best,
+        average,
         losses,
     };
     // From here on it shows that the run is unfinished, whatever the folder holds of an earlier one.
@@ -219,11 +221,15 @@ pub(super) fn fit<E: Examples>(
         file.remove()?;
     }
     let Epochs {
-        session,
+        mut session,
         state,
         best,
+        average,
         ..
     } = epochs;
+    if let Some(average) = &average {
+        session.restore(average)?;
+    }
 
     let best = best.with_context(|| match ending {
         Ending::Diverged { step } => format!(

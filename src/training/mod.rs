@@ -5,6 +5,7 @@
 //! terminal.
 
 pub mod augment;
+pub mod averaging;
 pub mod balance;
 pub mod checkpoint;
 mod epochs;

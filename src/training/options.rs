@@ -8,6 +8,7 @@ use crate::lowering::WeightStorage;
 use crate::network::{Architecture, Variant};
 
 use super::augment::{AugmentSettings, MixSettings};
+use super::averaging::AveragingOptions;
 use super::balance::{BalanceOptions, Sampling};
 use super::formulation::FormulationChoice;
 use super::pruning::PruningOptions;
@@ -50,6 +51,8 @@ pub struct TrainOptions {
     pub time_budget: Option<u64>,
     /// Which images an epoch leaves out because the network knows them; none for no image.
     pub pruning: Option<PruningOptions>,
+    /// Over how long the weights that are judged and exported are averaged; none for the weights themselves.
+    pub averaging: Option<AveragingOptions>,
     /// What is done about classes of unequal size.
     pub balance: BalanceOptions,
     /// Share of the training images held out for validation where the data set has no validation part.
@@ -83,6 +86,7 @@ impl Default for TrainOptions {
             early_stopping: None,
             time_budget: None,
             pruning: None,
+            averaging: None,
             balance: BalanceOptions::default(),
             validation_fraction: 0.2,
             seed: 1,
@@ -120,6 +124,9 @@ impl TrainOptions {
             self.time_budget != Some(0),
             "the time budget is at least a second"
         );
+        if let Some(averaging) = &self.averaging {
+            averaging.validate()?;
+        }
         self.balance.validate()?;
         if let Some(transfer) = &self.transfer {
             transfer.validate()?;

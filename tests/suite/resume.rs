@@ -53,6 +53,14 @@ fn a_killed_run_that_leaves_out_easy_images_continues_to_the_same_bytes() {
     }));
 }
 
+#[test]
+fn a_killed_run_that_averages_its_weights_continues_to_the_same_bytes() {
+    continues_to_the_same_bytes(&RUN.map(|word| match word {
+        "--mixup" => "--average-weights",
+        word => word,
+    }));
+}
+
 fn continues_to_the_same_bytes(run: &[&str]) {
     let env = env();
     env.succeed(&[run, &["whole"]].concat());

@@ -4,6 +4,7 @@ use anyhow::Result;
 use clap::{Args, ValueEnum};
 
 use crate::artifacts::Optimizer;
+use crate::training::averaging::AveragingOptions;
 use crate::training::formulation::FormulationChoice;
 use crate::training::options::TrainOptions;
 use crate::training::pruning::PruningOptions;
@@ -51,6 +52,10 @@ pub(super) struct FitArgs {
     /// preset]
     #[arg(long, value_name = "SHARE")]
     prune: Option<f32>,
+    /// Judge and export an average of the weights, in which what an epoch adds fades over so many epochs; 0 for the weights
+    /// themselves [default: that of the preset]
+    #[arg(long, value_name = "EPOCHS")]
+    average_weights: Option<f32>,
     /// Seed of everything random; the same one gives the same model on the same machine [default: 1]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -112,6 +117,11 @@ impl FitArgs {
         self.apply_optimizer(options)?;
         self.apply_schedule(options);
         set(&mut options.optimizer.weight_decay, &self.weight_decay);
+        match self.average_weights {
+            None => {}
+            Some(0.0) => options.averaging = None,
+            Some(epochs) => options.averaging = Some(AveragingOptions { epochs }),
+        }
         match self.prune {
             None => {}
             Some(0.0) => options.pruning = None,
