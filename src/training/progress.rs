@@ -2,19 +2,21 @@
 //!
 //! Text that stays goes through `tracing`, whose subscriber decides on its form; only the moving bar is drawn here.
 
+mod lines;
+
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::events::{EpochSummary, Event, RunStart, RunSummary};
+use self::lines::{
+    accuracy_figures, epoch_line, epoch_name, planned_epochs, resumed_line, run_done_line,
+    run_start_line, step_figures,
+};
+use super::events::Event;
 
 /// Where plain lines go when an epoch takes long: at most one in this time.
 const BETWEEN_LINES: Duration = Duration::from_secs(30);
-
-/// Validation accuracies in the row of blocks.
-const SPARKLINE: usize = 24;
-const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 /// How the events of a run are shown.
 #[derive(Debug)]
@@ -264,103 +266,6 @@ fn style() -> ProgressStyle {
         .progress_chars("━╸ ")
 }
 
-/// Epochs of a run, unless they are as many as fit into its time.
-fn planned_epochs(run: &RunStart) -> Option<usize> {
-    run.time_budget.is_none().then_some(run.epochs)
-}
-
-fn epoch_name(epoch: usize, epochs: Option<usize>) -> String {
-    match epochs {
-        Some(epochs) => format!("epoch {epoch}/{epochs}"),
-        None => format!("epoch {epoch}"),
-    }
-}
-
-fn run_start_line(run: &RunStart) -> String {
-    let length = match run.time_budget {
-        None => format!("{} epochs", run.epochs),
-        Some(seconds) => format!("what fits into {seconds} s of epochs"),
-    };
-    let share = run.epoch_images.map_or(String::new(), |images| {
-        format!(", {images} of them in an epoch")
-    });
-    format!(
-        "training on {}: {} images of {} classes{share}, {} to validate, {length} of {} steps of {} images, {}",
-        run.device,
-        run.train_images,
-        run.classes,
-        run.validation_images,
-        run.steps_per_epoch,
-        run.batch_size,
-        run.formulation
-    )
-}
-
-fn step_figures(
-    step: usize,
-    steps: usize,
-    loss: f32,
-    learning_rate: f32,
-    images_per_second: f64,
-) -> String {
-    format!(
-        "step {step}/{steps}, loss {loss:.3}, rate {learning_rate:.2e}, {images_per_second:.0} images/s"
-    )
-}
-
-fn resumed_line(epoch: usize, step: usize) -> String {
-    format!("continuing in epoch {epoch} after {step} of its steps")
-}
-
-/// The last validation accuracy, then all so far as a row of blocks: on a narrow terminal the blocks are cut off, not the number.
-fn accuracy_figures(accuracies: &[f64]) -> String {
-    match accuracies.last() {
-        None => String::new(),
-        Some(last) => format!(", accuracy {last:.4} {}", sparkline(accuracies)),
-    }
-}
-
-/// A block for each of the last values, as high as the value stands between the lowest and the highest of them.
-fn sparkline(values: &[f64]) -> String {
-    let values = &values[values.len().saturating_sub(SPARKLINE)..];
-    let lowest = values.iter().copied().fold(f64::INFINITY, f64::min);
-    let highest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let top = BLOCKS.len() - 1;
-    let block = |value: &f64| match highest > lowest {
-        true => BLOCKS[((value - lowest) / (highest - lowest) * top as f64).round() as usize],
-        false => BLOCKS[top / 2],
-    };
-    values.iter().map(block).collect()
-}
-
-fn epoch_line(epoch: &EpochSummary, epochs: Option<usize>) -> String {
-    let best = if epoch.is_best { ", best so far" } else { "" };
-    format!(
-        "{}: train loss {:.4}, validation loss {:.4}, accuracy {:.4}, gap {:+.4}, {:.0} images/s, {:.1} s{best}",
-        epoch_name(epoch.epoch, epochs),
-        epoch.train_loss,
-        epoch.validation_loss,
-        epoch.validation_accuracy,
-        epoch.gap(),
-        epoch.images_per_second,
-        epoch.seconds
-    )
-}
-
-fn run_done_line(run: &RunSummary) -> String {
-    let how = if run.stopped { "stopped" } else { "done" };
-    if run.best_epoch == 0 {
-        return format!(
-            "{how} after {:.1} s, before an epoch was finished",
-            run.seconds
-        );
-    }
-    format!(
-        "{how} after {} epochs in {:.1} s: best is epoch {} with accuracy {:.4}",
-        run.epochs, run.seconds, run.best_epoch, run.best_accuracy
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use std::io;
@@ -370,6 +275,7 @@ mod tests {
     use insta::assert_snapshot;
 
     use super::*;
+    use crate::training::events::{EpochSummary, RunStart, RunSummary};
 
     /// A terminal of 100 columns that remembers everything that was written.
     #[derive(Clone, Debug, Default)]
@@ -542,13 +448,6 @@ mod tests {
         );
         assert!(drawn.contains(" left"), "{drawn}");
         assert!(drawn.contains(", accuracy 0.8710 ▄"), "{drawn}");
-    }
-
-    #[test]
-    fn a_sparkline_goes_from_the_lowest_to_the_highest_of_the_last_values() {
-        assert_eq!(sparkline(&[0.0, 0.5, 1.0]), "▁▅█");
-        let many: Vec<f64> = (0..100).map(f64::from).collect();
-        assert_eq!(sparkline(&many).chars().count(), SPARKLINE);
     }
 
     #[test]
