@@ -69,7 +69,7 @@ pub struct Cut {
 /// Builds a network whose last `trained_units` units of the backbone learn, beside its last layer; with none of them, the features
 /// are what the whole backbone gives.
 ///
-/// While they learn, normalisations go by the statistics they came with: those of small batches of few images would be worse.
+/// `norm` says what the normalisations of these units go by while they learn.
 ///
 /// # Errors
 /// When the backbone has fewer units, or the images are too small for it.
@@ -77,6 +77,7 @@ pub fn build_cut(
     options: &EfficientnetOptions,
     task: &Task,
     trained_units: usize,
+    norm: NormMode,
 ) -> Result<Cut, ShapeError> {
     let units = options.variant.units();
     let cut = units.saturating_sub(trained_units);
@@ -96,7 +97,7 @@ pub fn build_cut(
     let mut graph = Graph::new();
     let input = TensorType::f32(trunk.graph.shape(features).clone());
     let features = graph.input(FEATURES, input);
-    let pooled = build_units(&mut graph, features, variant, cut..units, NormMode::Running)?;
+    let pooled = build_units(&mut graph, features, variant, cut..units, norm)?;
     let kept = dropout(&mut graph, pooled, options.dropout)?;
     let logits = logits(&mut graph, kept, task.classes)?;
     let tail = Network {

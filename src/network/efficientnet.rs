@@ -55,9 +55,11 @@ impl Default for EfficientnetOptions {
 }
 
 /// What the normalisations go by while training.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum NormMode {
     /// The statistics of the batch, which also move the running ones.
+    #[default]
     Batch,
     /// The running statistics, which stay as they are.
     Running,
@@ -159,9 +161,10 @@ pub(super) fn build(
     x: ValueId,
     task: &Task,
     options: &EfficientnetOptions,
+    norm: NormMode,
 ) -> Result<ValueId, ShapeError> {
     let variant = options.variant;
-    let features = build_units(graph, x, variant, 0..variant.units(), NormMode::Batch)?;
+    let features = build_units(graph, x, variant, 0..variant.units(), norm)?;
     let kept = layers::dropout(graph, features, options.dropout)?;
     layers::logits(graph, kept, task.classes)
 }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::graph::{Axes, Dim, ElementType, Graph, Shape, ShapeError, Tensor, TensorType, ValueId};
 
 pub use cut::{Cut, HeadOptions, Trunk, build_cut, build_head};
-pub use efficientnet::{EfficientnetOptions, Variant};
+pub use efficientnet::{EfficientnetOptions, NormMode, Variant};
 pub use resnet::ResnetOptions;
 pub use seed::SeedOptions;
 pub use vgg::VggOptions;
@@ -89,6 +89,28 @@ pub fn build(architecture: &Architecture, task: &Task) -> Result<Network, ShapeE
     })
 }
 
+/// Builds a backbone of which every unit learns, with the same parameters in the same order as [`build`]; `norm` says what its
+/// normalisations go by while they do.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_backbone(
+    options: &EfficientnetOptions,
+    task: &Task,
+    norm: NormMode,
+) -> Result<Network, ShapeError> {
+    let mut graph = Graph::new();
+    let shape = Shape::batch(&[task.height, task.width, task.channels]);
+    let images = graph.input(IMAGES, TensorType::new(ElementType::U8, shape));
+    let normalised = graph.scoped("normalise", |graph| normalise(graph, images, task))?;
+    let logits = efficientnet::build(&mut graph, normalised, task, options, norm)?;
+    Ok(Network {
+        graph,
+        images,
+        logits,
+    })
+}
+
 /// Builds the same network, with the same parameters in the same order, whose logits are the mean of those of each image and of
 /// its mirror image. It computes twice as much.
 ///
@@ -131,7 +153,7 @@ fn logits(
         Architecture::Resnet(options) => resnet::build(graph, normalised, task, options),
         Architecture::Vgg(options) => vgg::build(graph, normalised, task, options),
         Architecture::EfficientnetLite(options) => {
-            efficientnet::build(graph, normalised, task, options)
+            efficientnet::build(graph, normalised, task, options, NormMode::default())
         }
         Architecture::Head(_) => Err(ShapeError {
             node: "head".to_owned(),

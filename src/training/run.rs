@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::dataset::{Dataset, PixelStore};
 use crate::network::{self, Network, Task};
@@ -15,7 +15,7 @@ use super::fit::{Fitted, Job, fit};
 use super::history::History;
 use super::machine::Machine;
 use super::options::TrainOptions;
-use super::transfer::{self, BackboneModel, Behind, TrainedUnits, Transfer, start_from};
+use super::transfer::{self, BackboneModel, Behind, TrainedUnits, Transfer};
 use super::validation::{HeldOut, held_out};
 
 /// What came of a run.
@@ -111,16 +111,10 @@ pub fn train<'m>(
             emit,
         );
     }
-    let mut network =
-        network::build(&options.architecture, &task).context("building the network")?;
-    if let (Some(transfer), Some(settings)) = (transfer, &options.transfer) {
-        let BackboneModel::Pretrained(pretrained) = transfer.backbone else {
-            bail!(
-                "a backbone from a file stays as it is: leave out --freeze, or give --freeze all"
-            );
-        };
-        start_from(&mut network.graph, pretrained, settings.backbone_rate)?;
-    }
+    let network = match transfer {
+        Some(transfer) => transfer::whole_backbone(options, &task, transfer)?,
+        None => network::build(&options.architecture, &task).context("building the network")?,
+    };
     let images = |split| LabelledImages::new(split, shape, options.augment);
     let job = Job {
         network: &network,
@@ -144,7 +138,7 @@ pub fn train<'m>(
     let held_out = held_out(&session, validation, shape, options.mirror_averaging)?;
     let network = match options.mirror_averaging {
         true => network::build_mirror_averaged(&options.architecture, &task)?,
-        false => network,
+        false => network::build(&options.architecture, &task)?,
     };
     // The optimizer's state comes behind the network's own parameters and is not part of the model.
     let own = network.graph.parameters().count();

@@ -8,7 +8,7 @@ use catalog::audit::opinions;
 use catalog::backbone::{Classifier, Pretrained, Weights};
 use catalog::dataset::split::folds;
 use catalog::dataset::{Dataset, PixelStore, Split};
-use catalog::network::{Architecture, EfficientnetOptions, Network, Task, build};
+use catalog::network::{Architecture, EfficientnetOptions, Network, NormMode, Task, build};
 use catalog::training::export::export;
 use catalog::training::formulation::FormulationChoice;
 use catalog::training::options::TrainOptions;
@@ -157,29 +157,42 @@ fn changed(trained: &Trained) -> Vec<String> {
 #[test]
 fn only_what_shall_learn_changes_and_the_export_is_the_whole_network() {
     let folder = tempfile::tempdir().unwrap();
-    for (units, allowed) in [
-        (TrainedUnits::Last(0), &[][..]),
-        (TrainedUnits::Last(1), &["backbone.top."][..]),
+    for (units, norm, allowed) in [
+        (TrainedUnits::Last(0), NormMode::Running, &[][..]),
+        (
+            TrainedUnits::Last(1),
+            NormMode::Running,
+            &["backbone.top."][..],
+        ),
         (
             TrainedUnits::Last(2),
+            NormMode::Running,
             &["backbone.top.", "backbone.block15."][..],
         ),
-        (TrainedUnits::All, &["backbone."][..]),
+        (
+            TrainedUnits::Last(2),
+            NormMode::Batch,
+            &["backbone.top.", "backbone.block15."][..],
+        ),
+        (TrainedUnits::All, NormMode::Running, &["backbone."][..]),
+        (TrainedUnits::All, NormMode::Batch, &["backbone."][..]),
     ] {
-        let options = options(units);
+        let mut options = options(units);
+        if let Some(transfer) = &mut options.transfer {
+            transfer.norm = norm;
+        }
         let trained = trained(&options, folder.path());
         // Compares its logits with the training session's.
         model(&options, &trained);
         let changed = changed(&trained);
         assert_eq!(changed.is_empty(), allowed.is_empty(), "{units:?}");
-        for name in changed {
+        for name in &changed {
             let is_allowed = allowed.iter().any(|prefix| name.starts_with(prefix));
             assert!(is_allowed, "{units:?} changed {name}");
-            if let TrainedUnits::Last(_) = units {
-                let is_statistic = name.ends_with(".mean") || name.ends_with(".variance");
-                assert!(!is_statistic, "{units:?} changed the statistic {name}");
-            }
         }
+        let is_statistic = |name: &String| name.ends_with(".mean") || name.ends_with(".variance");
+        let has_moved = changed.iter().any(is_statistic);
+        assert_eq!(has_moved, norm == NormMode::Batch, "{units:?}");
     }
 }
 

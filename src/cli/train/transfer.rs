@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use pipeline::model::InputContract;
 
 use crate::backbone::ForeignBackbone;
+use crate::network::NormMode;
 use crate::training::options::TrainOptions;
 use crate::training::preset::{on_backbone, on_file};
 use crate::training::transfer::{ForeignFile, TrainedUnits};
@@ -37,6 +38,9 @@ pub(super) struct TransferArgs {
     /// What the learning rate of the backbone is multiplied with [default: 0.1]
     #[arg(long, value_name = "FACTOR")]
     backbone_rate: Option<f32>,
+    /// What the normalisations of the units that learn go by while they do [default: running]
+    #[arg(long, value_name = "STATISTICS")]
+    backbone_norm: Option<Norm>,
     /// Hold out nothing: cut the images into so many parts, judge each by what learnt from the others, and export the mean of
     /// these; for tiny sets
     #[arg(long, value_name = "N", conflicts_with = "validation_fraction")]
@@ -67,6 +71,15 @@ impl FromStr for BackboneArg {
         );
         Ok(Self::File(path.to_owned()))
     }
+}
+
+/// What normalisations go by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Norm {
+    /// The statistics that came with the backbone, which stay
+    Running,
+    /// Those of each batch, which also move the ones that came
+    Batch,
 }
 
 /// Which units of a backbone stay as they are.
@@ -140,8 +153,10 @@ impl TransferArgs {
             && transfer.file.is_some()
         {
             ensure!(
-                matches!(self.freeze, None | Some(Freeze::All)) && self.backbone_rate.is_none(),
-                "a backbone from a file stays as it is: leave out --freeze and --backbone-rate"
+                matches!(self.freeze, None | Some(Freeze::All))
+                    && self.backbone_rate.is_none()
+                    && self.backbone_norm.is_none(),
+                "a backbone from a file stays as it is: leave out --freeze, --backbone-rate and --backbone-norm"
             );
             set(&mut transfer.variants, &self.variants);
             if self.folds.is_some() {
@@ -166,6 +181,11 @@ impl TransferArgs {
                 }
                 set(&mut transfer.variants, &self.variants);
                 set(&mut transfer.backbone_rate, &self.backbone_rate);
+                match self.backbone_norm {
+                    None => {}
+                    Some(Norm::Running) => transfer.norm = NormMode::Running,
+                    Some(Norm::Batch) => transfer.norm = NormMode::Batch,
+                }
                 if self.folds.is_some() {
                     transfer.folds = self.folds;
                 }
@@ -174,9 +194,12 @@ impl TransferArgs {
             _ if self.freeze.is_some()
                 || self.variants.is_some()
                 || self.backbone_rate.is_some()
+                || self.backbone_norm.is_some()
                 || self.folds.is_some() =>
             {
-                bail!("--freeze, --variants, --backbone-rate and --folds belong to --backbone")
+                bail!(
+                    "--freeze, --variants, --backbone-rate, --backbone-norm and --folds belong to --backbone"
+                )
             }
             _ => Ok(()),
         }

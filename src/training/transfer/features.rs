@@ -210,6 +210,8 @@ impl Extractor {
         let places: Vec<(usize, usize)> = (0..layout.examples)
             .flat_map(|place| (0..layout.views).map(move |view| (place, view)))
             .collect();
+        let (before, places) = places.split_at(writer.written().min(places.len()));
+        progress(before.len())?;
         let mut batch = vec![0; BATCH * bytes];
         for places in places.chunks(BATCH) {
             let batch = &mut batch[..places.len() * bytes];

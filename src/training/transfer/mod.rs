@@ -30,11 +30,12 @@ use super::validation::{self, HeldOut};
 use crate::backbone::{ForeignBackbone, Pretrained};
 use crate::dataset::{Dataset, Split};
 use crate::graph::{Graph, Initializer};
-use crate::network::Task;
+use crate::network::{NormMode, Task};
 
 pub(super) use cross_validation::cross_validate;
 pub use folds::out_of_fold;
 pub use parts::Behind;
+pub(super) use parts::whole_backbone;
 
 /// Name that all parameters of a backbone begin with.
 const BACKBONE: &str = "backbone.";
@@ -50,6 +51,8 @@ pub struct TransferOptions {
     pub variants: usize,
     /// What the learning rate of the backbone's units is multiplied with.
     pub backbone_rate: f32,
+    /// What the normalisations of the units that learn go by while they do.
+    pub norm: NormMode,
     /// Cross-validation with so many folds, instead of a validation part; for a backbone of which no unit learns.
     pub folds: Option<usize>,
     /// A backbone that is a part of somebody else's model.
@@ -86,6 +89,7 @@ impl Default for TransferOptions {
             trained: TrainedUnits::Last(0),
             variants: 1,
             backbone_rate: 0.1,
+            norm: NormMode::Running,
             folds: None,
             file: None,
         }
@@ -139,7 +143,7 @@ pub enum BackboneModel<'a> {
 ///
 /// # Errors
 /// When one of a backbone's parameters is missing or of another size.
-pub(super) fn start_from(graph: &mut Graph, pretrained: &Pretrained, rate: f32) -> Result<()> {
+fn start_from(graph: &mut Graph, pretrained: &Pretrained, rate: f32) -> Result<()> {
     let sizes: Vec<usize> = graph
         .parameters()
         .map(|(_, value, _)| value.ty.shape.fixed_len().unwrap_or(0))

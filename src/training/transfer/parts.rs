@@ -14,6 +14,11 @@ use crate::training::augment::ImageShape;
 use crate::training::machine::Machine;
 use crate::training::options::TrainOptions;
 
+const STAYS_AS_IT_IS: &str =
+    "a backbone from a file stays as it is: leave out --freeze, or give --freeze all";
+const OF_ANOTHER: &str =
+    "pretrained weights go with the backbone they belong to; choose one with --backbone";
+
 /// Both parts, before anything was learnt.
 pub(super) struct Parts {
     /// The first part, which runs.
@@ -71,7 +76,7 @@ impl Parts {
         };
         match (&options.architecture, transfer.backbone) {
             (Architecture::EfficientnetLite(backbone), BackboneModel::Pretrained(pretrained)) => {
-                let mut cut = network::build_cut(backbone, task, trained_units)
+                let mut cut = network::build_cut(backbone, task, trained_units, settings.norm)
                     .context("building the network")?;
                 start_from(&mut cut.tail.graph, pretrained, settings.backbone_rate)?;
                 let values = values_of(&cut.trunk.graph, pretrained)?;
@@ -93,10 +98,7 @@ impl Parts {
                 })
             }
             (Architecture::Head(head), BackboneModel::Foreign(backbone)) => {
-                ensure!(
-                    trained_units == 0,
-                    "a backbone from a file stays as it is: leave out --freeze, or give --freeze all"
-                );
+                ensure!(trained_units == 0, STAYS_AS_IT_IS);
                 ensure!(
                     !options.mirror_averaging,
                     "a backbone from a file cannot be asked about mirror images, too: leave out --mirror-averaging"
@@ -114,10 +116,30 @@ impl Parts {
                     })),
                 })
             }
-            _ => bail!(
-                "pretrained weights go with the backbone they belong to; choose one with --backbone"
-            ),
+            _ => bail!(OF_ANOTHER),
         }
+    }
+}
+
+/// The network of these options, of which every unit learns from the pretrained values on.
+///
+/// # Errors
+/// As [`Parts::prepare`].
+pub(in crate::training) fn whole_backbone(
+    options: &TrainOptions,
+    task: &Task,
+    transfer: Transfer<'_>,
+) -> Result<Network> {
+    let settings = settings(options)?;
+    match (&options.architecture, transfer.backbone) {
+        (Architecture::EfficientnetLite(backbone), BackboneModel::Pretrained(pretrained)) => {
+            let mut network = network::build_backbone(backbone, task, settings.norm)
+                .context("building the network")?;
+            start_from(&mut network.graph, pretrained, settings.backbone_rate)?;
+            Ok(network)
+        }
+        (_, BackboneModel::Foreign(_)) => bail!(STAYS_AS_IT_IS),
+        _ => bail!(OF_ANOTHER),
     }
 }
 
