@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Which score tells photos of unknown things best? Pairs of classes are left out, a head learns the others from the features
 that a training kept, and each score compares the validation photos with all photos of the pair and with drawings.
 
