@@ -38,7 +38,7 @@ fn label(folder: &Path, output: &Path, model: &ModelFile) -> Result<()> {
         spinning: false,
     };
     // This runs the self-test that the model carries.
-    let mut classifier = Classifier::load(&runtime.environment, model, &session)?;
+    let mut classifiers = [Classifier::load(&runtime.environment, model, &session)?];
 
     let inputs = Inputs::new(&[folder.to_owned()], Naming::AsGiven)?;
     let settings = Settings {
@@ -47,7 +47,7 @@ fn label(folder: &Path, output: &Path, model: &ModelFile) -> Result<()> {
     };
     // Set it from anywhere, such as a signal handler, to end the run early.
     let stop = AtomicBool::new(false);
-    let finished = classify::run(&mut classifier, &settings, &stop, |_event| {})?;
+    let finished = classify::run(&mut classifiers, &settings, &stop, |_event| {})?;
     let summary = finished.summary.clone();
     // Until here nothing is at `output` but what was there before.
     finished.publish()?;

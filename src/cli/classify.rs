@@ -16,7 +16,7 @@ use pipeline::model::Expectation;
 
 pub(super) use self::arguments::ClassifyArgs;
 use self::progress::Progress;
-use self::report::Report;
+use self::report::{Placing, Report};
 use super::signals::Stop;
 use super::tolerance::Tolerance;
 use super::{GlobalArgs, NOT_ALL_OK};
@@ -38,12 +38,13 @@ pub(super) fn run(arguments: &ClassifyArgs, global: &GlobalArgs) -> Result<ExitC
     let model = arguments.model.read()?;
     settings.taxonomy = arguments.taxonomy(&model.metadata().labels)?;
     let runtime = runtime::load(&global.runtime_settings()?, Need::Inference)?;
-    let (mut classifier, device) = arguments
-        .model
-        .classifier(&runtime, &model, settings.jobs)?;
+    let (mut classifiers, devices) =
+        arguments
+            .model
+            .classifiers(&runtime, &model, settings.jobs, arguments.sessions)?;
 
     let mut progress = Progress::new(global);
-    let outcome = classify::run(&mut classifier, &settings, stop.flag(), |event| {
+    let outcome = classify::run(&mut classifiers, &settings, stop.flag(), |event| {
         progress.show(&event)
     });
     progress.finish();
@@ -62,7 +63,16 @@ pub(super) fn run(arguments: &ClassifyArgs, global: &GlobalArgs) -> Result<ExitC
 
     if let Some(path) = &report_path {
         let report = Report::new(
-            arguments, &settings, &model, &runtime, device, &finished, started,
+            arguments,
+            &settings,
+            &model,
+            &runtime,
+            Placing {
+                devices: &devices,
+                sessions: classifiers.len(),
+            },
+            &finished,
+            started,
         );
         let mut file = StagedFile::create(path)?;
         serde_json::to_writer_pretty(&mut file, &report)

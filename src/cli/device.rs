@@ -1,33 +1,48 @@
 //! Devices as an argument, and whether one can be used.
 
+use std::collections::HashSet;
 use std::str::FromStr;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use pipeline::model::Device;
 
 use crate::runtime::{Runtime, cuda};
 
 /// Where the user wants something to run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum DeviceChoice {
     /// A GPU if one can be used, else the processor.
     Auto,
     /// This device or none.
     Only(Device),
+    /// All of these GPUs, at least two.
+    Several(Vec<u32>),
 }
 
 impl FromStr for DeviceChoice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || "expected auto, cpu, cuda, cuda:N or cuda:N,N,…".to_owned();
         match text.split_once(':') {
             None if text == "auto" => Ok(Self::Auto),
             None if text == "cpu" => Ok(Self::Only(Device::Cpu)),
             None if text == "cuda" => Ok(Self::Only(Device::Cuda(0))),
-            Some(("cuda", number)) if let Ok(number) = number.parse() => {
-                Ok(Self::Only(Device::Cuda(number)))
+            Some(("cuda", numbers)) => {
+                let numbers: Vec<u32> = numbers
+                    .split(',')
+                    .map(|number| number.parse().map_err(|_| wrong()))
+                    .collect::<Result<_, _>>()?;
+                let mut seen = HashSet::new();
+                if let Some(twice) = numbers.iter().find(|&number| !seen.insert(number)) {
+                    return Err(format!("GPU {twice} is named twice"));
+                }
+                Ok(match numbers[..] {
+                    [number] => Self::Only(Device::Cuda(number)),
+                    _ => Self::Several(numbers),
+                })
             }
-            _ => Err("expected auto, cpu, cuda or cuda:N".to_owned()),
+            _ => Err(wrong()),
         }
     }
 }
@@ -37,14 +52,15 @@ impl DeviceChoice {
     ///
     /// # Errors
     /// When a GPU was asked for that cannot be used; the message names the missing piece.
-    pub(super) fn for_training(self, runtime: &Runtime) -> Result<Device> {
+    pub(super) fn for_training(&self, runtime: &Runtime) -> Result<Device> {
         let on_cpu = |reason: &dyn std::fmt::Display| {
             tracing::info!("training on the CPU: {reason}");
             Device::Cpu
         };
         match self {
+            Self::Several(_) => bail!("training runs on one GPU: name one with --device cuda:N"),
             Self::Only(Device::Cpu) => Ok(Device::Cpu),
-            Self::Only(device @ Device::Cuda(number)) => {
+            &Self::Only(device @ Device::Cuda(number)) => {
                 cuda::prepare(runtime, number)
                     .with_context(|| format!("cannot train on {device}"))?;
                 Ok(device)
@@ -74,8 +90,13 @@ mod tests {
         assert_eq!("cpu".parse(), Ok(DeviceChoice::Only(Device::Cpu)));
         assert_eq!("cuda".parse(), Ok(DeviceChoice::Only(Device::Cuda(0))));
         assert_eq!("cuda:3".parse(), Ok(DeviceChoice::Only(Device::Cuda(3))));
-        for wrong in ["", "gpu", "cuda:", "cuda:x", "cpu:1"] {
+        assert_eq!("cuda:0,2".parse(), Ok(DeviceChoice::Several(vec![0, 2])));
+        for wrong in ["", "gpu", "cuda:", "cuda:x", "cuda:0,", "cpu:1"] {
             assert!(wrong.parse::<DeviceChoice>().is_err(), "{wrong}");
         }
+        assert_eq!(
+            "cuda:1,0,1".parse::<DeviceChoice>(),
+            Err("GPU 1 is named twice".to_owned())
+        );
     }
 }

@@ -45,11 +45,12 @@ fn install(subscriber: impl Subscriber + Send + Sync) {
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
-/// Which messages are wanted: the program's own at one level, those of libraries at a sparser one.
+/// Which messages are wanted: the program's own at one level, those of libraries at a sparser one, and those of ONNX Runtime not at
+/// all without `-v`: it logs each error that it also returns, even one that the program mends, such as too large a batch.
 fn directives(options: &GlobalArgs) -> &'static str {
     match (options.quiet, options.verbose) {
-        (true, _) => "error,catalog=warn,catalog_pipeline=warn,pipeline=warn",
-        (false, 0) => "error,catalog=info,catalog_pipeline=info,pipeline=info",
+        (true, _) => "error,ort=off,catalog=warn,catalog_pipeline=warn,pipeline=warn",
+        (false, 0) => "error,ort=off,catalog=info,catalog_pipeline=info,pipeline=info",
         (false, 1) => "warn,catalog=debug,catalog_pipeline=debug,pipeline=debug",
         (false, _) => "debug,catalog=trace,catalog_pipeline=trace,pipeline=trace",
     }

@@ -13,6 +13,9 @@ use super::device::DeviceChoice;
 use crate::default_model::default_model;
 use crate::runtime::{Runtime, cuda};
 
+/// Sessions on one GPU, so that one batch is copied while another is computed.
+const SESSIONS_PER_GPU: usize = 2;
+
 /// Options that say which model runs, and where.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]
@@ -29,7 +32,7 @@ pub(super) struct ModelArgs {
     /// Decode JPEGs whole, even where a fraction of their size covers the model's input: slower, and there to compare
     #[arg(long)]
     whole_jpegs: bool,
-    /// Where the model runs: auto, cpu, cuda or cuda:N
+    /// Where the model runs: auto, cpu, cuda or cuda:N; classify takes several GPUs, as in cuda:0,1
     #[arg(long, default_value = "auto")]
     device: DeviceChoice,
     /// Images per run of the model
@@ -103,21 +106,11 @@ impl ModelArgs {
         model: &ModelFile,
         threads: usize,
     ) -> Result<(Classifier, Device)> {
-        let load = |device| {
-            if let Device::Cuda(number) = device {
-                cuda::prepare(runtime, number)
-                    .with_context(|| format!("cannot run on {device}"))?;
-            }
-            // Spinning would take the cores from the decoders.
-            let session = SessionSettings {
-                device,
-                threads,
-                spinning: false,
-            };
-            Classifier::load(&runtime.environment, model, &session)
-                .map(|classifier| (classifier, device))
-        };
+        let load = |device| load(runtime, model, device, threads).map(|loaded| (loaded, device));
         match self.device {
+            DeviceChoice::Several(_) => {
+                bail!("this runs on one GPU: name one with --device cuda:N")
+            }
             DeviceChoice::Only(device) => load(device),
             DeviceChoice::Auto if !matches!(CUDA::is_available(), Ok(true)) => {
                 tracing::info!(
@@ -138,4 +131,55 @@ impl ModelArgs {
             },
         }
     }
+
+    /// As [`Self::classifier`], on every device that the user wants, with several sessions on each: `sessions`, or by default one
+    /// on the processor, whose threads they share, and [`SESSIONS_PER_GPU`] on a GPU.
+    pub(super) fn classifiers(
+        &self,
+        runtime: &Runtime,
+        model: &ModelFile,
+        threads: usize,
+        sessions: Option<usize>,
+    ) -> Result<(Vec<Classifier>, Vec<Device>)> {
+        let threads = threads.div_ceil(sessions.unwrap_or(1));
+        let (mut classifiers, devices) = match &self.device {
+            DeviceChoice::Several(numbers) => {
+                let devices: Vec<_> = numbers.iter().copied().map(Device::Cuda).collect();
+                let load = |&device: &Device| load(runtime, model, device, threads);
+                let classifiers = devices.iter().map(load).collect::<Result<Vec<_>>>()?;
+                (classifiers, devices)
+            }
+            _ => {
+                let (classifier, device) = self.classifier(runtime, model, threads)?;
+                (vec![classifier], vec![device])
+            }
+        };
+        // Devices in turn, so that none has to wait while another has two batches.
+        let on_each = sessions.unwrap_or(match devices.first() {
+            Some(Device::Cuda(_)) => SESSIONS_PER_GPU,
+            _ => 1,
+        });
+        for &device in (1..on_each).flat_map(|_| &devices) {
+            classifiers.push(load(runtime, model, device, threads)?);
+        }
+        Ok((classifiers, devices))
+    }
+}
+
+fn load(
+    runtime: &Runtime,
+    model: &ModelFile,
+    device: Device,
+    threads: usize,
+) -> Result<Classifier> {
+    if let Device::Cuda(number) = device {
+        cuda::prepare(runtime, number).with_context(|| format!("cannot run on {device}"))?;
+    }
+    let session = SessionSettings {
+        device,
+        threads,
+        // It would take the cores from the decoders.
+        spinning: false,
+    };
+    Classifier::load(&runtime.environment, model, &session)
 }

@@ -341,6 +341,12 @@ fn the_bytes_do_not_depend_on_threads_nor_the_labels_on_the_batch_size() {
     run("one.csv", &["--jobs", "1"]);
     run("four.csv", &["--jobs", "4"]);
     assert_eq!(env.read("one.csv"), env.read("four.csv"));
+    run(
+        "sessions.csv",
+        &["--jobs", "2", "--sessions", "3", "--batch-size", "2"],
+    );
+    run("session.csv", &["--jobs", "2", "--batch-size", "2"]);
+    assert_eq!(env.read("session.csv"), env.read("sessions.csv"));
     let reference = rows(&env, "one.csv");
     for size in ["1", "3", "1000"] {
         run("other.csv", &["--batch-size", size]);

@@ -447,6 +447,12 @@ fn a_gpu_that_cannot_be_used_is_refused_with_the_missing_piece() {
     );
     // Which piece that is depends on the machine: the build of ONNX Runtime, the driver, a library, or a hundredth GPU.
     assert_eq!(finished.stderr.lines().count(), 1, "{finished:?}");
+    let finished = env.run(&["train", "halves", "--out", "model", "--device", "cuda:0,1"]);
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(
+        finished.stderr.contains("training runs on one GPU"),
+        "{finished:?}"
+    );
     assert!(!env.path("model").exists());
 }
 

@@ -9,6 +9,7 @@ mod columns;
 mod csv_output;
 mod decision;
 mod earlier;
+mod infer;
 mod inputs;
 mod journal;
 mod jsonl_output;

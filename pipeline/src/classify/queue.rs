@@ -1,4 +1,4 @@
-//! Bounded channels that know how much waits in them.
+//! Bounded channels that know how much waits in them, and several of them side by side that keep the order.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -56,6 +56,52 @@ impl<T> Receiver<T> {
     }
 }
 
+/// Gives values to several channels in turn.
+pub(super) struct Deal<T> {
+    senders: Vec<Sender<T>>,
+    next: usize,
+}
+
+impl<T> Deal<T> {
+    /// Over these channels, of which there is at least one.
+    pub(super) fn new(senders: Vec<Sender<T>>) -> Self {
+        Self { senders, next: 0 }
+    }
+
+    /// Waits until there is room in the channel whose turn it is.
+    pub(super) fn send(&mut self, value: T) -> Result<(), SendError<T>> {
+        self.senders[self.next].send(value)?;
+        self.next = (self.next + 1) % self.senders.len();
+        Ok(())
+    }
+}
+
+/// Takes values from several channels in turn: what [`Deal`] gave to whoever fills them, in the order in which it did.
+pub(super) struct Collect<T> {
+    receivers: Vec<Receiver<T>>,
+    next: usize,
+}
+
+impl<T> Collect<T> {
+    /// From these channels, of which there is at least one.
+    pub(super) fn new(receivers: Vec<Receiver<T>>) -> Self {
+        Self { receivers, next: 0 }
+    }
+
+    /// Waits for the channel whose turn it is; once that is closed there is nothing more in any.
+    pub(super) fn recv(&mut self) -> Result<T, RecvError> {
+        let value = self.receivers[self.next].recv()?;
+        self.next = (self.next + 1) % self.receivers.len();
+        Ok(value)
+    }
+
+    /// As [`Receiver::mean_depth`], over all channels.
+    pub(super) fn mean_depth(&self) -> f64 {
+        let sum = |part: fn(&Receiver<T>) -> u64| self.receivers.iter().map(part).sum::<u64>();
+        sum(|receiver| receiver.found) as f64 / sum(|receiver| receiver.taken).max(1) as f64
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,5 +118,21 @@ mod tests {
         drop(sender);
         assert_eq!(receiver.recv(), Err(RecvError));
         assert_eq!(receiver.mean_depth(), 1.5);
+    }
+
+    #[test]
+    fn what_is_dealt_out_is_collected_in_order() {
+        let (senders, receivers) = (0..3).map(|_| bounded(2)).unzip();
+        let (mut deal, mut collect) = (Deal::new(senders), Collect::new(receivers));
+        for value in 0..5 {
+            deal.send(value).unwrap();
+        }
+        drop(deal);
+        for value in 0..5 {
+            assert_eq!(collect.recv(), Ok(value));
+        }
+        assert_eq!(collect.recv(), Err(RecvError));
+        // Two channels had two values at first, the third had one.
+        assert_eq!(collect.mean_depth(), (2.0 + 2.0 + 1.0 + 1.0 + 1.0) / 5.0);
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::ahead::Budgets;
 use super::columns::Columns;
@@ -95,6 +95,9 @@ pub fn check(settings: &Settings) -> Result<()> {
 
 /// Classifies everything in `settings.inputs` and writes the labels beside their final place, or to standard output.
 ///
+/// `classifiers` are sessions of one model, on one device or several of a kind, which take batches in turn; what is written does not
+/// depend on how many there are.
+///
 /// `stop` may be set from anywhere, such as a signal handler: the run then ends with an error after the batches in flight.
 /// Whatever ends a run that writes a file, its rows so far are kept, and the same call continues it. `report` is called on
 /// this thread.
@@ -104,12 +107,19 @@ pub fn check(settings: &Settings) -> Result<()> {
 /// settings, when there is no file at all, when the model cannot be run. What is wrong with a single file is a row, never an
 /// error, unless the settings ask for that.
 pub fn run(
-    classifier: &mut Classifier,
+    classifiers: &mut [Classifier],
     settings: &Settings,
     stop: &AtomicBool,
     mut report: impl FnMut(Event<'_>),
 ) -> Result<Finished> {
     let started = Instant::now();
+    let classifier = classifiers.first().context("no session of the model")?;
+    ensure!(
+        classifiers
+            .iter()
+            .all(|other| other.identity() == classifier.identity()),
+        "the sessions are of different models"
+    );
     let classes = classifier.labels().len();
     ensure!(settings.batch_size > 0, "a batch needs at least one image");
     ensure!(
@@ -166,7 +176,7 @@ pub fn run(
     let memory = Budgets::of(settings.memory_budget);
 
     let (walked, stages) = flow(
-        classifier,
+        classifiers,
         settings,
         slabs,
         &memory,

@@ -121,7 +121,8 @@ impl Settings {
         } = self.limits;
         Identity::default()
             .with("the model", classifier.identity())
-            .with("the device", classifier.device())
+            // Of several of a kind any may do a batch.
+            .with("the device", classifier.device().kind())
             .with("--top-k", self.top_k)
             .with("--max-file-bytes", max_file_bytes)
             .with("--max-pixels", max_pixels)

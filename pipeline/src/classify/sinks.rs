@@ -155,7 +155,7 @@ impl Sinks {
                     Outcome::Labelled { damage, .. } => damage.as_deref().unwrap_or_default(),
                 };
                 bail!(
-                    "{} is {status}: {reason}; the run ends at {failures} files that are not ok",
+                    "{} is {status}: {reason}; the run ends: {failures} not ok, {most} allowed",
                     path_text(&row.source.shown)
                 )
             }

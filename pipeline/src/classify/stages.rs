@@ -4,18 +4,18 @@
 //! |---|---|---|
 //! | `read` | takes the next slab of files from the walk, reads ahead what no earlier run knows, on threads of its own | 1 slab waits, with the files' content |
 //! | `decode` | decodes with rayon | 1 slab waits, with its pixels |
-//! | `infer` | owns the model | 2 slabs wait, as rows without pixels |
+//! | `infer` | owns the model; one thread for each of its sessions, which take slabs in turn | 2 slabs wait, as rows without pixels |
 //! | the caller's | writes rows, reports | |
 //!
-//! A slab has the files between two batches: at most a batch of files to look at, and those among them whose row is known. Three
-//! buffers of `batch size · H · W · C` bytes go round between `decode` and `infer` — one being filled, one waiting, one in the
-//! model — and that is all the pixels there are, apart from what each decoding thread has in hand. A closed channel means
-//! stop: whichever thread ends early, by error or by wish, the others notice at their next exchange.
+//! A slab has the files between two batches: at most a batch of files to look at, and those among them whose row is known.
+//! Buffers of `batch size · H · W · C` bytes go round between `decode` and `infer` — one being filled, and for each session one
+//! waiting and one in the model — and that is all the pixels there are, apart from what each decoding thread has in hand. A closed
+//! channel means stop: whichever thread ends early, by error or by wish, the others notice at their next exchange.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, SyncSender};
+use std::sync::mpsc;
 use std::thread::{self, ScopedJoinHandle};
 use std::time::Instant;
 
@@ -24,8 +24,9 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::ahead::{Budgets, Readers};
 use super::batch::{Decoding, Finding, Looked, ReadAhead, Todo};
-use super::queue::{Receiver, Sender, bounded};
-use super::rows::{Kept, RowInProgress, row};
+use super::infer::Infer;
+use super::queue::{Collect, Deal, Receiver, Sender, bounded};
+use super::rows::{Kept, RowInProgress};
 use super::run::Event;
 use super::settings::Settings;
 use super::sinks::Sinks;
@@ -35,13 +36,11 @@ use super::walk::{SkipReason, Skipped};
 use crate::decode::Status;
 use crate::model::Classifier;
 
-/// Buffers for pixels that go round.
-const BUFFERS: usize = 3;
 /// Slabs with the content of their files that wait to be decoded.
 const READ_SLABS: usize = 1;
-/// Decoded slabs that wait for the model.
+/// Decoded slabs that wait for each session of the model.
 const DECODED_SLABS: usize = 1;
-/// Labelled slabs that wait to be written.
+/// Labelled slabs of each session that wait to be written.
 const LABELLED_SLABS: usize = 2;
 /// Contents of files that are remembered to find duplicates; then all are forgotten, so that memory does not grow.
 const CONTENTS: usize = 1 << 16;
@@ -52,29 +51,29 @@ struct Read<'a> {
     ahead: Vec<ReadAhead<'a>>,
 }
 
-struct Decoded {
-    slab: Slab,
+pub(super) struct Decoded {
+    pub(super) slab: Slab,
     /// One per file to look at.
-    looked: Vec<Looked>,
-    pixels: Vec<u8>,
+    pub(super) looked: Vec<Looked>,
+    pub(super) pixels: Vec<u8>,
     /// Duplicates of files before this slab do not come any more.
-    forget: bool,
+    pub(super) forget: bool,
 }
 
-struct Labelled {
-    rows: Vec<RowInProgress>,
-    skipped: Vec<(PathBuf, SkipReason)>,
-    forget: bool,
+pub(super) struct Labelled {
+    pub(super) rows: Vec<RowInProgress>,
+    pub(super) skipped: Vec<(PathBuf, SkipReason)>,
+    pub(super) forget: bool,
 }
 
-/// Sends everything in `slabs` through the three stages; what the walk found, and how long each stage took.
+/// Sends everything in `slabs` through the stages; what the walk found, and how long each stage took.
 ///
 /// Ends early, without an error, when `stop` is set.
 ///
 /// # Errors
 /// The first that a stage had: nothing that is wrong with a single file is one.
 pub(super) fn flow(
-    classifier: &mut Classifier,
+    classifiers: &mut [Classifier],
     settings: &Settings,
     slabs: Slabs,
     memory: &Budgets,
@@ -90,13 +89,22 @@ pub(super) fn flow(
     let readers = Readers::new(settings.readers, &settings.limits, &memory.ahead)?;
     thread::scope(|scope| -> Result<_> {
         let (read_sender, mut read_receiver) = bounded(READ_SLABS);
-        let (decoded_sender, mut decoded_receiver) = bounded(DECODED_SLABS);
-        let (labelled_sender, mut labelled_receiver) = bounded(LABELLED_SLABS);
-        let (buffer_sender, buffer_receiver) = mpsc::sync_channel(BUFFERS);
-        let preprocess = classifier.preprocess().clone();
-        let temperature = classifier.temperature();
+        let sessions = classifiers.len();
+        let (decoded_senders, decoded_receivers) = channels(sessions, DECODED_SLABS);
+        let (labelled_senders, labelled_receivers) = channels(sessions, LABELLED_SLABS);
+        let mut decoded = Deal::new(decoded_senders);
+        let mut labelled = Collect::new(labelled_receivers);
+        let first = classifiers.first().context("no session of the model")?;
+        let preprocess = first.preprocess().clone();
+        let kept = Kept {
+            top_k: settings.top_k,
+            temperature: first.temperature(),
+            taxonomy: settings.taxonomy.as_ref(),
+        };
         let bytes = settings.batch_size * preprocess.bytes_per_image();
-        for _ in 0..BUFFERS {
+        let buffers = 1 + (DECODED_SLABS + 1) * sessions;
+        let (buffer_sender, buffer_receiver) = mpsc::sync_channel(buffers);
+        for _ in 0..buffers {
             buffer_sender
                 .send(vec![0; bytes])
                 .context("the buffers could not be handed out")?;
@@ -118,30 +126,30 @@ pub(super) fn flow(
                         &pool,
                         &mut read_receiver,
                         &buffer_receiver,
-                        &decoded_sender,
+                        &mut decoded,
                     )
                 })?;
-        let model = thread::Builder::new()
-            .name("infer".into())
-            .spawn_scoped(scope, move || {
-                infer(
-                    classifier,
-                    Kept {
-                        top_k: settings.top_k,
-                        temperature,
-                        taxonomy: settings.taxonomy.as_ref(),
-                    },
-                    &mut decoded_receiver,
-                    &buffer_sender,
-                    &labelled_sender,
-                )
-            })?;
-        let written = write(sinks, &mut labelled_receiver, report);
+        let mut models = Vec::with_capacity(sessions);
+        let channels = decoded_receivers.into_iter().zip(labelled_senders);
+        for (classifier, (decoded, labelled)) in classifiers.iter_mut().zip(channels) {
+            let session = Infer {
+                classifier,
+                kept,
+                decoded,
+                buffers: buffer_sender.clone(),
+                labelled,
+            };
+            let thread = thread::Builder::new().name("infer".into());
+            models.push(thread.spawn_scoped(scope, move || session.run())?);
+        }
+        // The last session that ends takes the last of them: then the decoding thread waits for none any more.
+        drop(buffer_sender);
+        let written = write(sinks, &mut labelled, report);
         // Whoever still waits to hand rows over must not wait for ever.
-        drop(labelled_receiver);
+        drop(labelled);
         // What went wrong first is told: a stage that stops early makes those before it stop, without an error of their own.
         let write_times = written?;
-        let infer_times = joined(model)?;
+        let infer_times = models.into_iter().map(joined).collect::<Result<Vec<_>>>()?;
         let (by_content, decode_times) = joined(decoder)?;
         let (mut walked, walk_times, read_times) = joined(reader)?;
         walked.comparison.reused += by_content.same;
@@ -150,11 +158,15 @@ pub(super) fn flow(
             walk: walk_times,
             read: read_times,
             decode: decode_times,
-            infer: infer_times,
+            infer: StageTimes::side_by_side(&infer_times),
             write: write_times,
         };
         Ok((walked, stages))
     })
+}
+
+fn channels<T>(count: usize, capacity: usize) -> (Vec<Sender<T>>, Vec<Receiver<T>>) {
+    (0..count).map(|_| bounded(capacity)).unzip()
 }
 
 fn joined<T>(thread: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
@@ -212,7 +224,7 @@ fn decode(
     pool: &ThreadPool,
     read: &mut Receiver<Read<'_>>,
     buffers: &mpsc::Receiver<Vec<u8>>,
-    decoded: &Sender<Decoded>,
+    decoded: &mut Deal<Decoded>,
 ) -> Result<(ByContent, StageTimes)> {
     let mut times = StageTimes::default();
     let mut by_content = ByContent::default();
@@ -245,69 +257,10 @@ fn decode(
     Ok((by_content, times.over()))
 }
 
-/// The third stage. Ends when no slab comes any more, when nobody takes its rows, or when the model cannot be run.
-fn infer(
-    classifier: &mut Classifier,
-    kept: Kept<'_>,
-    decoded: &mut Receiver<Decoded>,
-    buffers: &SyncSender<Vec<u8>>,
-    labelled: &Sender<Labelled>,
-) -> Result<StageTimes> {
-    let mut times = StageTimes::default();
-    while let Ok(next) = timed(&mut times.starved_seconds, || decoded.recv()) {
-        let Decoded {
-            slab,
-            looked,
-            pixels,
-            forget,
-        } = next;
-        let images = looked.iter().filter(|looked| looked.is_image()).count();
-        times.files += images as u64;
-        let rows = timed(&mut times.busy_seconds, || -> Result<_> {
-            // A batch without a single image is not worth a run of the model.
-            let predictions = if images > 0 {
-                Some(
-                    classifier
-                        .classify(&pixels, looked.len())
-                        .context("the model could not be run")?,
-                )
-            } else {
-                None
-            };
-            let mut new = join(slab.files, looked)
-                .map(|(image, file, looked)| row(image, file, looked, predictions.as_ref(), kept));
-            let rows = slab.rows.into_iter();
-            Ok(rows
-                .filter_map(|known| known.map(RowInProgress::Whole).or_else(|| new.next()))
-                .collect())
-        })?;
-        // At the end nobody wants the buffer back.
-        let _ = buffers.send(pixels);
-        let labels = Labelled {
-            rows,
-            skipped: slab.skipped,
-            forget,
-        };
-        if timed(&mut times.blocked_seconds, || labelled.send(labels)).is_err() {
-            break;
-        }
-    }
-    times.queue_depth = Some(decoded.mean_depth());
-    Ok(times.over())
-}
-
-fn join(files: Vec<Todo>, looked: Vec<Looked>) -> impl Iterator<Item = (usize, Todo, Looked)> {
-    files
-        .into_iter()
-        .zip(looked)
-        .enumerate()
-        .map(|(image, (file, looked))| (image, file, looked))
-}
-
 /// The last stage. Ends when no rows come any more or they cannot be written.
 fn write(
     sinks: &mut Sinks,
-    labelled: &mut Receiver<Labelled>,
+    labelled: &mut Collect<Labelled>,
     report: &mut impl FnMut(Event<'_>),
 ) -> Result<StageTimes> {
     let mut times = StageTimes::default();
@@ -342,7 +295,7 @@ fn write(
 }
 
 /// Does `work` and adds the seconds it took to `total`.
-fn timed<T>(total: &mut f64, work: impl FnOnce() -> T) -> T {
+pub(super) fn timed<T>(total: &mut f64, work: impl FnOnce() -> T) -> T {
     let start = Instant::now();
     let result = work();
     *total += start.elapsed().as_secs_f64();

@@ -68,7 +68,7 @@ pub struct Stages {
     pub read: StageTimes,
     /// Decoding and resizing, and reading what was not read ahead; `jobs` threads work during its busy seconds.
     pub decode: StageTimes,
-    /// Running the model.
+    /// Running the model; the mean of its sessions, where there are several.
     pub infer: StageTimes,
     /// Writing rows.
     pub write: StageTimes,
@@ -98,6 +98,22 @@ impl StageTimes {
             files_per_busy_second: self.files as f64 / self.busy_seconds.max(f64::MIN_POSITIVE),
             ..self
         }
+    }
+
+    /// Several that did the same at the same time, as one: their files together, and the mean of their times.
+    pub(super) fn side_by_side(several: &[Self]) -> Self {
+        let mean = |part: fn(&Self) -> f64| {
+            several.iter().map(part).sum::<f64>() / several.len().max(1) as f64
+        };
+        Self {
+            files: several.iter().map(|times| times.files).sum(),
+            queue_depth: Some(mean(|times| times.queue_depth.unwrap_or(0.0))),
+            busy_seconds: mean(|times| times.busy_seconds),
+            starved_seconds: mean(|times| times.starved_seconds),
+            blocked_seconds: mean(|times| times.blocked_seconds),
+            ..Self::default()
+        }
+        .over()
     }
 }
 

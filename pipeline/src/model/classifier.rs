@@ -18,6 +18,7 @@ use super::file::ModelFile;
 use super::foreign::Layout;
 use super::interface::{Input, Interface, LOGITS, Outputs, PROBABILITIES};
 use super::metadata::SelfTest;
+use super::parts::RunSize;
 use crate::decode::{self, Limits};
 use crate::preprocess::Preprocess;
 
@@ -40,6 +41,14 @@ impl std::fmt::Display for Device {
 }
 
 impl Device {
+    /// What sort of a device it is, without its number.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cuda(_) => "cuda",
+        }
+    }
+
     /// How far a logit of the self-test may be off, relative to the largest one (and to 1 where all are smaller). A GPU sums
     /// in another order and at other precisions than the processor on which the figures were made.
     fn tolerance(self) -> f32 {
@@ -72,6 +81,7 @@ pub struct Classifier {
     temperature: f32,
     calibration: Option<Calibration>,
     familiarity: Option<Familiarity>,
+    run_size: RunSize,
     /// Input of a model that takes floats, kept between batches.
     floats: Vec<f32>,
 }
@@ -114,6 +124,7 @@ impl Classifier {
             temperature: metadata.temperature,
             calibration: metadata.calibration.clone(),
             familiarity: metadata.familiarity.clone(),
+            run_size: model.interface.batch.map_or(RunSize::Any, RunSize::Fixed),
             floats: Vec::new(),
         };
         for (number, test) in metadata.self_test.iter().enumerate() {
@@ -169,8 +180,11 @@ impl Classifier {
     /// Classifies the first `images` rows of a batch.
     ///
     /// `batch` is `[rows, H, W, C]`, row-major; all of it goes through the model, so that every run has the same shape, and the
-    /// rows after `images` are dropped from the result. A batch that is no whole number of rows, or has fewer than `images`, is
-    /// an error.
+    /// rows after `images` are dropped from the result. Where there is no memory for so many at a time, they go through it in
+    /// smaller parts, from then on.
+    ///
+    /// # Errors
+    /// When a batch is no whole number of rows, or has fewer than `images`, or the model cannot be run.
     pub fn classify(&mut self, batch: &[u8], images: usize) -> Result<Predictions> {
         let bytes = self.preprocess.bytes_per_image();
         let rows = batch.len() / bytes;
@@ -185,22 +199,24 @@ impl Classifier {
         );
         let classes = self.labels.len();
         let (mut logits, mut probabilities) = (Vec::new(), Vec::new());
-        // A graph with a fixed batch dimension is run that many images at a time.
-        let step = self.interface.batch.unwrap_or(rows).max(1);
-        for start in (0..images).step_by(step) {
-            let wanted = step.min(images - start);
-            let part = match batch.get(start * bytes..(start + step) * bytes) {
-                Some(part) => self.run(part, step)?,
+        let mut run_size = self.run_size;
+        run_size.each(images, rows, |range| {
+            let wanted = range.len().min(images - range.start);
+            let part = match batch.get(range.start * bytes..range.end * bytes) {
+                Some(part) => self.run(part, range.len())?,
                 None => {
-                    let mut padded = vec![0; step * bytes];
-                    padded[..wanted * bytes]
-                        .copy_from_slice(&batch[start * bytes..(start + wanted) * bytes]);
-                    self.run(&padded, step)?
+                    let mut padded = vec![0; range.len() * bytes];
+                    padded[..wanted * bytes].copy_from_slice(
+                        &batch[range.start * bytes..(range.start + wanted) * bytes],
+                    );
+                    self.run(&padded, range.len())?
                 }
             };
             logits.extend(part.logits.iter().take(wanted * classes));
             probabilities.extend(part.probabilities.iter().take(wanted * classes));
-        }
+            Ok(())
+        })?;
+        self.run_size = run_size;
         Ok(Predictions {
             logits: Array2::from_shape_vec((images, classes), logits)?,
             probabilities: Array2::from_shape_vec((images, classes), probabilities)?,

@@ -11,6 +11,7 @@ mod file;
 mod foreign;
 mod interface;
 mod metadata;
+mod parts;
 mod safety;
 #[cfg(test)]
 pub(crate) mod testing;

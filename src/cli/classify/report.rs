@@ -52,6 +52,8 @@ struct Library<'a> {
     reduced_jpeg_decoder: &'static str,
     library: String,
     device: String,
+    /// Over all devices.
+    sessions: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -98,6 +100,13 @@ struct Threshold<'a> {
     confidence: Option<f32>,
 }
 
+/// Where the model ran.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Placing<'a> {
+    pub(super) devices: &'a [Device],
+    pub(super) sessions: usize,
+}
+
 impl<'a> Report<'a> {
     /// Collects the figures of a run that ends now.
     pub(super) fn new(
@@ -105,7 +114,7 @@ impl<'a> Report<'a> {
         settings: &Settings,
         model: &'a ModelFile,
         runtime: &'a Runtime,
-        device: Device,
+        placing: Placing<'_>,
         finished: &'a Finished,
         started: SystemTime,
     ) -> Self {
@@ -132,7 +141,13 @@ impl<'a> Report<'a> {
                 onnxruntime: &runtime.version,
                 reduced_jpeg_decoder: reduced_jpeg_decoder(),
                 library: path_text(&runtime.path),
-                device: device.to_string(),
+                device: placing
+                    .devices
+                    .iter()
+                    .map(Device::to_string)
+                    .collect::<Vec<_>>()
+                    .join(", "),
+                sessions: placing.sessions,
             },
             settings: Options {
                 top_k: settings.top_k,
