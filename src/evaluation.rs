@@ -11,6 +11,10 @@ use crate::dataset::{Dataset, Split};
 use crate::metrics::thresholds::Answers;
 use crate::metrics::{Evaluation, Scores, Tally, predicted_class};
 
+/// Most images that go through a network together to be judged.
+const LARGEST_BATCH: usize = 256;
+/// Values, such as bytes of pixels, that do: what a network of convolutions computes in between takes some fifty bytes for each.
+const BATCH_VALUES: usize = 6 << 20;
 /// At most so many labels of a model are listed in a message.
 const LISTED_LABELS: usize = 20;
 
@@ -47,6 +51,12 @@ impl Judgement {
         }
         answers
     }
+}
+
+/// How many examples go through a network together to be judged, when each is so many values: the fewer, the larger they are, so that
+/// the memory it takes does not grow with them.
+pub fn batch_size(values: usize) -> usize {
+    (BATCH_VALUES / values.max(1)).clamp(1, LARGEST_BATCH)
 }
 
 /// Judges a model on all images of `dataset`, which has been loaded with the model's contract.
@@ -273,6 +283,12 @@ mod tests {
         })
         .unwrap();
         assert_eq!(sizes, [(vec![1, 1], 2), (vec![1, 0], 1)]);
+    }
+
+    #[test]
+    fn large_images_are_judged_a_few_at_a_time() {
+        let sizes = [28 * 28, 64 * 64 * 3, 224 * 224 * 3, 10_000 * 10_000 * 3, 0];
+        assert_eq!(sizes.map(batch_size), [256, 256, 41, 1, 256]);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::artifacts;
 use crate::dataset::Dataset;
+use crate::evaluation::batch_size;
 use crate::metrics::calibration::fit_temperature;
 use crate::metrics::thresholds;
 
@@ -28,8 +29,6 @@ const SELF_TEST_IMAGES: usize = 4;
 /// Largest allowed gap between a logit of the exported model and that of the evaluation step, relative to the largest logit
 /// (and to 1 where all are smaller). Rounding in another order of summation is about a hundredth of this.
 const TOLERANCE: f32 = 1e-3;
-/// Images per batch of the comparison.
-const BATCH: usize = 256;
 
 /// How a model came to be; part of the model file.
 ///
@@ -285,7 +284,10 @@ fn compare(file: &ModelFile, trained: &Trained, environment: &Environment) -> Re
         .fold(1.0_f32, |largest, logit| largest.max(logit.abs()));
     let mut largest_gap = 0.0_f32;
     let mut compared = 0;
-    for batch in held_out.images.chunks(BATCH * bytes_per_image) {
+    for batch in held_out
+        .images
+        .chunks(batch_size(bytes_per_image) * bytes_per_image)
+    {
         let count = batch.len() / bytes_per_image;
         let predictions = classifier.classify(batch, count)?;
         let expected = held_out

@@ -4,14 +4,13 @@ use anyhow::{Context, Result};
 use ndarray::Array2;
 
 use crate::dataset::Split;
+use crate::evaluation::batch_size;
 use crate::metrics::{Scores, Tally};
 
 use super::augment::ImageShape;
 use super::examples::Examples;
 use super::session::TrainingSession;
 
-/// Images per evaluation step.
-const EVALUATION_BATCH: usize = 256;
 /// At most so many training images are evaluated on after each epoch.
 const SAMPLE_IMAGES: usize = 2000;
 /// At most so many validation images are kept to compare the exported model with.
@@ -68,7 +67,7 @@ pub(super) fn evaluate<E: Examples>(
 ) -> Result<Option<(f64, f64)>> {
     let mut tally: Option<Tally> = None;
     let labels = examples.labels();
-    for places in places.chunks(EVALUATION_BATCH) {
+    for places in places.chunks(batch_size(examples.width())) {
         let logits = session.evaluate(&batch(examples, places)?)?;
         if logits.iter().any(|logit| !logit.is_finite()) {
             return Ok(None);
@@ -86,7 +85,7 @@ pub(super) fn evaluate<E: Examples>(
 pub(super) fn logits<E: Examples>(session: &TrainingSession, examples: &E) -> Result<Array2<f32>> {
     let places: Vec<usize> = (0..examples.labels().len()).collect();
     let batches = places
-        .chunks(EVALUATION_BATCH)
+        .chunks(batch_size(examples.width()))
         .map(|places| session.evaluate(&batch(examples, places)?));
     let batches = batches.collect::<Result<Vec<_>>>()?;
     let views: Vec<_> = batches.iter().map(|batch| batch.view()).collect();
@@ -112,7 +111,7 @@ pub(super) fn held_out(
 ) -> Result<HeldOut> {
     let mut logits = Vec::new();
     let places: Vec<usize> = (0..validation.len()).collect();
-    for places in places.chunks(EVALUATION_BATCH) {
+    for places in places.chunks(batch_size(shape.len())) {
         let batch = validation.pixels.subset(places).to_vec()?;
         let mut plain = session.evaluate(&batch)?;
         if mirror_averaging {

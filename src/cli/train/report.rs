@@ -12,7 +12,7 @@ use pipeline::atomic_file;
 use pipeline::model::{Classifier, Device, ModelFile, Predictions, SessionSettings};
 
 use crate::dataset::{Dataset, Part};
-use crate::evaluation::{Judgement, judge};
+use crate::evaluation::{Judgement, batch_size, judge};
 use crate::metrics::softmax;
 use crate::report::environment::{moment, processor, system};
 use crate::report::text::{bytes, duration, grouped};
@@ -23,8 +23,6 @@ use crate::training::run::{Ending, Trained};
 
 use super::MODEL_FILE;
 
-/// Images per run of the model.
-const BATCH: usize = 256;
 /// The k of the top-k accuracies, as `evaluate` takes them by default.
 const TOP_K: [usize; 2] = [1, 3];
 
@@ -115,7 +113,7 @@ fn judged(validation: &Dataset, model: &ModelFile, runtime: &Runtime) -> Result<
     judge(
         validation,
         &model.metadata().labels,
-        BATCH,
+        batch_size(validation.preprocess.bytes_per_image()),
         &TOP_K,
         |batch, images| {
             classifier
@@ -135,7 +133,7 @@ fn judged_by_others(
     judge(
         validation,
         &validation.classes,
-        BATCH,
+        batch_size(validation.preprocess.bytes_per_image()),
         &TOP_K,
         |_, images| {
             let logits = logits.slice(s![next..next + images, ..]).to_owned();
