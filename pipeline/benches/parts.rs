@@ -7,8 +7,9 @@ use std::path::PathBuf;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use image::{ImageFormat, Rgb, RgbImage};
+use mozjpeg::Decompress;
 use pipeline::classify::{Candidate, Columns, CsvOutput, Origin, Outcome, Row, Ruling, Source};
-use pipeline::decode::{Limits, Stamp, decode_bytes};
+use pipeline::decode::{Limits, Stamp, decode_bytes, reduced_jpeg};
 use pipeline::preprocess::{Colour, Preprocess};
 
 /// Pixels with detail, so that compression has something to do: a bright object with stripes on a ground with a gradient.
@@ -99,6 +100,37 @@ fn fill(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// What is behind the header of a JPEG at a fraction of its size, by the program's own decoder and by libjpeg.
+fn fractions(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("JPEG at a fraction");
+    let bytes = file(2000, 3000, ImageFormat::Jpeg);
+    group.throughput(Throughput::Bytes(bytes.len() as u64));
+    for (eighths, colour) in [
+        (1, Colour::Grey),
+        (2, Colour::Grey),
+        (1, Colour::Rgb),
+        (2, Colour::Rgb),
+    ] {
+        group.bench_function(format!("{eighths}/8, {colour:?}"), |bencher| {
+            bencher.iter(|| assert!(reduced_jpeg(black_box(&bytes), eighths, colour).is_some()));
+        });
+        group.bench_function(format!("{eighths}/8, {colour:?}, libjpeg"), |bencher| {
+            bencher.iter(|| assert!(by_libjpeg(black_box(&bytes), eighths, colour).is_ok()));
+        });
+    }
+    group.finish();
+}
+
+fn by_libjpeg(bytes: &[u8], eighths: u8, colour: Colour) -> std::io::Result<Vec<u8>> {
+    let mut decoder = Decompress::new_mem(bytes)?;
+    decoder.scale(eighths);
+    let mut started = match colour {
+        Colour::Grey => decoder.grayscale()?,
+        Colour::Rgb => decoder.rgb()?,
+    };
+    started.read_scanlines()
+}
+
 fn rows(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("rows");
     group.throughput(Throughput::Elements(1));
@@ -141,5 +173,5 @@ fn rows(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, fill, rows);
+criterion_group!(benches, fill, fractions, rows);
 criterion_main!(benches);

@@ -3,10 +3,12 @@
 //! Training and classification both come through here. Nothing in this module trusts the file: limits are checked before
 //! memory is taken, a panic in a decoder stays with its image, and anything that is not a regular file is never opened.
 
+mod baseline;
 mod budget;
 mod detail;
 mod guard;
 mod jpeg;
+mod libjpeg;
 mod photo;
 mod pixels;
 mod planar;
@@ -33,7 +35,7 @@ pub use pixels::luma;
 pub use read::Stamp;
 pub(crate) use read::{Content, Refusal, is_out_of_files, open_fault, read, read_ahead};
 use reduced::ReducedJpeg;
-pub use reduced::description as reduced_jpeg_decoder;
+pub use reduced::{description as reduced_jpeg_decoder, reduced_jpeg};
 pub use sniff::{Format, Sniffed, sniff};
 pub use status::{Fault, Status};
 

@@ -1,111 +1,91 @@
 //! JPEG at a fraction of its size, straight from the DCT coefficients: what a small input needs of a large photo.
 //!
-//! Of each block of 8×8 pixels libjpeg can compute 1×1, 2×2 or 4×4 from the lowest frequencies alone, and leave the colours out where only
-//! the brightness is asked for. Only flawless files come out of here. Everything else is `None` and left to the decoder of whole
-//! pictures, which can say what is wrong; so the status of a file does not depend on the size that was asked for.
-#![allow(unsafe_code)]
-
-use std::io::{self, BufRead, Read};
+//! The usual kind of file is decoded by [`BaselineJpeg`], which takes about half the time where a small fraction is asked for; everything
+//! else, by libjpeg. Only flawless files come out of here. Others are `None` and left to the decoder of whole pictures, which can say
+//! what is wrong; so the status of a file does not depend on the size that was asked for.
 
 use image::metadata::Orientation;
 use image::{DynamicImage, GrayImage, RgbImage};
-use mozjpeg::{ColorSpace, ColorSpaceExt as _, Decompress, Marker};
-use mozjpeg_sys::{jpeg_common_struct, jpeg_error_mgr, jpeg_std_error};
 
-use super::guard::guarded;
+use super::baseline::BaselineJpeg;
+use super::libjpeg::{self, Libjpeg};
 use crate::preprocess::Colour;
 
-/// What stands in an APP1 segment before the EXIF block.
-const EXIF_HEADER: &[u8] = b"Exif\0\0";
-
-/// Bytes that libjpeg sees at a time. Where it has 512 for each of the up to ten blocks of a unit, it reads them by a faster routine that
-/// takes invalid codes for zeros and says nothing. The other one costs a tenth of the speed and finds them.
-const BYTES_AT_A_TIME: usize = 511;
-
-unsafe extern "C" {
-    /// Of libjpeg: whether its SIMD code for colours was built and runs on this processor.
-    safe fn jsimd_can_ycc_rgb() -> std::ffi::c_int;
-}
+/// The most eighths for which [`BaselineJpeg`] is the faster one: of more detail it would have to compute what libjpeg has SIMD for.
+const FEW_EIGHTHS: u8 = 2;
 
 /// What decodes JPEGs at a fraction of their size, for `--version` and reports.
 pub fn description() -> &'static str {
-    match jsimd_can_ycc_rgb() {
-        0 => "libjpeg without SIMD (nasm was not there when the program was built)",
-        _ => "libjpeg with SIMD",
+    match libjpeg::has_simd() {
+        false => {
+            "catalog's own decoder; where it does not apply, libjpeg without SIMD (nasm was not there when the program was built)"
+        }
+        true => "catalog's own decoder; where it does not apply, libjpeg with SIMD",
     }
+}
+
+/// A flawless JPEG at `eighths` / 8 of its size, 1, 2 or 4, as it is stored: the EXIF orientation is not applied, and no limits are. `None`
+/// where it is not flawless, or not of a kind that is decoded at a fraction.
+pub fn reduced_jpeg(bytes: &[u8], eighths: u8, colour: Colour) -> Option<DynamicImage> {
+    ReducedJpeg::open(bytes)?.decode(eighths, colour)
 }
 
 /// A JPEG whose header was read.
 pub(super) struct ReducedJpeg<'a> {
-    decoder: Decompress<Morsels<'a>>,
+    bytes: &'a [u8],
+    header: Header<'a>,
 }
 
-/// Gives its bytes out a few at a time.
-struct Morsels<'a>(&'a [u8]);
-
-impl Read for Morsels<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer)
-    }
-}
-
-impl BufRead for Morsels<'_> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        Ok(&self.0[..self.0.len().min(BYTES_AT_A_TIME)])
-    }
-
-    fn consume(&mut self, bytes: usize) {
-        self.0 = &self.0[bytes..];
-    }
+enum Header<'a> {
+    Baseline(BaselineJpeg<'a>),
+    Libjpeg(Box<Libjpeg<'a>>),
 }
 
 impl<'a> ReducedJpeg<'a> {
     /// Reads the header.
     pub(super) fn open(bytes: &'a [u8]) -> Option<Self> {
-        let open = || {
-            Decompress::builder()
-                .with_err(strict_errors())
-                .with_markers(&[Marker::APP(1)])
-                .from_reader(Morsels(bytes))
+        let header = match BaselineJpeg::open(bytes) {
+            Some(baseline) => Header::Baseline(baseline),
+            None => Header::Libjpeg(Box::new(Libjpeg::open(bytes)?)),
         };
-        let decoder = guarded(open).ok()?.ok()?;
-        // What printers separate into four inks is for the other decoder.
-        matches!(
-            decoder.color_space(),
-            ColorSpace::JCS_GRAYSCALE | ColorSpace::JCS_YCbCr | ColorSpace::JCS_RGB
-        )
-        .then_some(Self { decoder })
+        Some(Self { bytes, header })
     }
 
     /// Width and height as stored.
     pub(super) fn dimensions(&self) -> (u32, u32) {
-        let (width, height) = self.decoder.size();
-        (width as u32, height as u32)
+        match &self.header {
+            Header::Baseline(jpeg) => jpeg.dimensions(),
+            Header::Libjpeg(jpeg) => jpeg.dimensions(),
+        }
     }
 
     /// How the picture is to be turned.
     pub(super) fn orientation(&self) -> Orientation {
-        self.decoder
-            .markers()
-            .find_map(|marker| marker.data.strip_prefix(EXIF_HEADER))
-            .and_then(Orientation::from_exif_chunk)
+        let exif = match &self.header {
+            Header::Baseline(jpeg) => jpeg.exif(),
+            Header::Libjpeg(jpeg) => jpeg.exif(),
+        };
+        exif.and_then(Orientation::from_exif_chunk)
             .unwrap_or(Orientation::NoTransforms)
     }
 
     /// Bytes of the whole picture in its own colours.
     pub(super) fn total_bytes(&self) -> u64 {
-        let (width, height) = self.decoder.size();
-        let channels = self.decoder.color_space().num_components();
-        (width as u64)
-            .saturating_mul(height as u64)
+        let (width, height) = self.dimensions();
+        let channels = match &self.header {
+            Header::Baseline(jpeg) => jpeg.channels(),
+            Header::Libjpeg(jpeg) => jpeg.channels(),
+        };
+        u64::from(width)
+            .saturating_mul(u64::from(height))
             .saturating_mul(channels as u64)
     }
 
-    /// Bytes that decoding takes on top of the file, at most: the reduced picture and a copy of it, a strip of it in the making, and all
-    /// coefficients where they come in several passes.
+    /// Bytes that decoding takes on top of the file, at most: the reduced picture and a copy of it, a strip of it in the making, the file
+    /// once more, and all coefficients where they come in several passes.
     pub(super) fn cost(&self, eighths: u8, is_progressive: bool) -> u64 {
         let (whole, eighths) = (self.total_bytes(), u64::from(eighths));
-        let strip = self.decoder.width() as u64 * 64;
+        let strip = u64::from(self.dimensions().0) * 64;
         let coefficients = match is_progressive {
             true => whole.saturating_mul(2),
             false => 0,
@@ -113,58 +93,28 @@ impl<'a> ReducedJpeg<'a> {
         (whole.saturating_mul(eighths * eighths) / 64)
             .saturating_mul(2)
             .saturating_add(strip)
+            .saturating_add(self.bytes.len() as u64)
             .saturating_add(coefficients)
     }
 
     /// The picture at `eighths` / 8 of its size, sides rounded up; in grey where that is all there is or all that is `wanted`.
     pub(super) fn decode(self, eighths: u8, wanted: Colour) -> Option<DynamicImage> {
-        let Self { mut decoder } = self;
-        let is_grey = wanted == Colour::Grey || decoder.color_space() == ColorSpace::JCS_GRAYSCALE;
-        decoder.scale(eighths);
-        let decode = || {
-            let mut started = match is_grey {
-                true => decoder.grayscale(),
-                false => decoder.rgb(),
-            }
-            .ok()?;
-            let (width, height) = (started.width() as u32, started.height() as u32);
-            let pixels: Vec<u8> = started.read_scanlines().ok()?;
-            started.finish().ok()?;
-            match is_grey {
-                true => GrayImage::from_raw(width, height, pixels).map(DynamicImage::from),
-                false => RgbImage::from_raw(width, height, pixels).map(DynamicImage::from),
-            }
+        let jpeg = match self.header {
+            Header::Libjpeg(jpeg) => return jpeg.decode(eighths, wanted),
+            Header::Baseline(jpeg) => jpeg,
         };
-        guarded(decode).ok().flatten()
-    }
-}
-
-/// Handlers under which everything that libjpeg has to complain about ends the decoding, warnings included: left to itself it fills
-/// what is missing with grey.
-fn strict_errors() -> jpeg_error_mgr {
-    // SAFETY: all fields are integers, pointers and optional functions, for which zero is a value; libjpeg fills all of them in.
-    let mut errors = unsafe {
-        let mut errors: jpeg_error_mgr = std::mem::zeroed();
-        jpeg_std_error(&mut errors);
-        errors
-    };
-    errors.error_exit = Some(give_up);
-    errors.emit_message = Some(give_up_at_warnings);
-    errors
-}
-
-/// What is unwound with: the caller asks only whether it was.
-struct Flawed;
-
-// libjpeg is compiled to be unwound through, and `Decompress` frees what it took. No panic hook runs.
-extern "C-unwind" fn give_up(_: &mut jpeg_common_struct) {
-    std::panic::resume_unwind(Box::new(Flawed));
-}
-
-/// Warnings have the level −1, everything else is for tracing.
-extern "C-unwind" fn give_up_at_warnings(_: &mut jpeg_common_struct, level: std::ffi::c_int) {
-    if level < 0 {
-        std::panic::resume_unwind(Box::new(Flawed));
+        let decoded = match eighths <= FEW_EIGHTHS {
+            true => jpeg.decode(eighths, wanted == Colour::Grey),
+            false => None,
+        };
+        let Some(raster) = decoded else {
+            return Libjpeg::open(self.bytes)?.decode(eighths, wanted);
+        };
+        let (width, height) = (raster.width as u32, raster.height as u32);
+        match raster.channels {
+            1 => GrayImage::from_raw(width, height, raster.bytes).map(DynamicImage::from),
+            _ => RgbImage::from_raw(width, height, raster.bytes).map(DynamicImage::from),
+        }
     }
 }
 
