@@ -38,10 +38,11 @@ pub(super) fn run(arguments: &ClassifyArgs, global: &GlobalArgs) -> Result<ExitC
     let model = arguments.model.read()?;
     settings.taxonomy = arguments.taxonomy(&model.metadata().labels)?;
     let runtime = runtime::load(&global.runtime_settings()?, Need::Inference)?;
+    let model_threads = arguments.model_threads.unwrap_or(settings.jobs);
     let (mut classifiers, devices) =
         arguments
             .model
-            .classifiers(&runtime, &model, settings.jobs, arguments.sessions)?;
+            .classifiers(&runtime, &model, model_threads, arguments.sessions)?;
 
     let mut progress = Progress::new(global);
     let outcome = classify::run(&mut classifiers, &settings, stop.flag(), |event| {

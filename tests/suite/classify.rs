@@ -341,6 +341,8 @@ fn the_bytes_do_not_depend_on_threads_nor_the_labels_on_the_batch_size() {
     run("one.csv", &["--jobs", "1"]);
     run("four.csv", &["--jobs", "4"]);
     assert_eq!(env.read("one.csv"), env.read("four.csv"));
+    run("three.csv", &["--jobs", "1", "--model-threads", "3"]);
+    assert_eq!(env.read("one.csv"), env.read("three.csv"));
     run(
         "sessions.csv",
         &["--jobs", "2", "--sessions", "3", "--batch-size", "2"],

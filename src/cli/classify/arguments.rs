@@ -50,9 +50,12 @@ pub(in crate::cli) struct ClassifyArgs {
     top_k: usize,
     #[command(flatten)]
     pub(super) model: ModelArgs,
-    /// Threads that decode images, and threads that run the model [default: one per core]
+    /// Threads that decode images [default: one per core]
     #[arg(short, long, value_name = "N", value_parser = at_least_one)]
     jobs: Option<usize>,
+    /// Threads that run the model, those of all its sessions on a device together [default: as many as decode]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(super) model_threads: Option<usize>,
     /// Threads that read files before they are decoded; more help where opening a file takes long, as on a network, and 0 leaves
     /// reading to those that decode
     #[arg(long, value_name = "N", default_value_t = DEFAULT_READERS)]
