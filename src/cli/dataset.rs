@@ -1,5 +1,7 @@
 //! `catalog dataset`: get, look at and convert data sets.
 
+mod copies;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -238,65 +240,10 @@ pub(super) fn with_validation(
         true => dataset.duplicates()?,
         false => vec![],
     };
-    for line in duplicate_lines(&dataset, &duplicates) {
+    for line in copies::lines(&dataset, &duplicates) {
         tracing::warn!("{line}");
     }
     dataset.with_validation(fraction, seed, &duplicates)
-}
-
-/// Names of copies of one picture that a warning lists.
-const COPIES_NAMED: usize = 4;
-
-/// What there is to say about pictures that are there more than once.
-fn duplicate_lines(dataset: &Dataset, groups: &[Vec<usize>]) -> Vec<String> {
-    let learnt_from = dataset.train.len();
-    let of = |place: usize| match (place.checked_sub(learnt_from), &dataset.validation) {
-        (Some(place), Some(validation)) => (&validation.sources[place], validation.labels[place]),
-        _ => (&dataset.train.sources[place], dataset.train.labels[place]),
-    };
-    let line = |found: Vec<&Vec<usize>>, what: &str| {
-        let first = found.first()?;
-        let shown = first.iter().take(COPIES_NAMED);
-        let names: Vec<&str> = shown.map(|&place| of(place).0.as_str()).collect();
-        let more = match first.len() - names.len() {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        let pictures = match found.len() {
-            1 => "1 picture is".to_owned(),
-            count => format!("{count} pictures are"),
-        };
-        Some(format!(
-            "{pictures} {what}; the first: {}{more}",
-            names.join(" = ")
-        ))
-    };
-    let all = groups.iter();
-    let straddling = all.clone().filter(|group| {
-        let learnt = group.iter().filter(|&&place| place < learnt_from).count();
-        learnt > 0 && learnt < group.len()
-    });
-    let contradicting = all.clone().filter(|group| {
-        let first = group.first().map(|&place| of(place).1);
-        group.iter().any(|&place| Some(of(place).1) != first)
-    });
-    [
-        line(
-            all.clone().collect(),
-            "there more than once, as a copy or in another size",
-        ),
-        line(
-            contradicting.collect(),
-            "in more than one class: the labels contradict each other",
-        ),
-        line(
-            straddling.collect(),
-            "both learnt from and judged by, which flatters the model: remove one of them",
-        ),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
 }
 
 /// The first few by name: a folder full of the wrong files shall not bury the result.

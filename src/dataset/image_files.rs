@@ -109,6 +109,9 @@ pub(super) fn load(mut listing: Listing, settings: &LoadSettings) -> Result<Data
     })
 }
 
+/// Damaged images that warnings name.
+const DAMAGED_NAMED: usize = 10;
+
 /// Decodes the files of a part into `pixels`, some at a time; those that fail are left out and listed.
 fn decode_all(
     files: Vec<LabelledFile>,
@@ -150,7 +153,12 @@ fn decode_all(
                 Ok(decoded) => {
                     if let Some(note) = decoded.note {
                         damaged += 1;
-                        tracing::debug!("{}: {note}", file.source);
+                        match damaged <= DAMAGED_NAMED {
+                            true => {
+                                tracing::warn!("{}: used as far as it goes: {note}", file.source)
+                            }
+                            false => tracing::debug!("{}: {note}", file.source),
+                        }
                     }
                     pixels.push(image)?;
                     labels.push(file.label);
@@ -159,9 +167,9 @@ fn decode_all(
             }
         }
     }
-    if damaged > 0 {
+    if damaged > DAMAGED_NAMED {
         tracing::warn!(
-            "{damaged} images are damaged and used as far as they go, as classification does"
+            "{damaged} images are damaged and used as far as they go, as classification does; -v names all"
         );
     }
     let split = Split {
