@@ -19,6 +19,8 @@ const REFILLED: u32 = 56;
 const END_OF_BLOCK: u32 = 128;
 /// The last coefficient of a block.
 const LAST: u32 = 63;
+/// An advance that leads out of every block.
+const NOWHERE: u64 = 255;
 
 /// A Huffman table as it stands in the file: how many codes of each length there are, and their symbols.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -76,11 +78,15 @@ impl First {
 }
 
 /// One or two whole symbols. From the lowest bit on: bits of both (8), the first advance (8), the second (8), the first value (16 bits from
-/// 32 on) and the second (16). Zero where no symbol is whole. Where there is one, the second advance and value are zero.
-#[derive(Clone, Copy, Default)]
+/// 32 on) and the second (16). Where there is one, the second advance and value are zero.
+/// [`Pair::NONE`] where no symbol is whole.
+#[derive(Clone, Copy)]
 struct Pair(u64);
 
 impl Pair {
+    /// Leads to a place that belongs to no block.
+    const NONE: Self = Self(NOWHERE << 8);
+
     fn new(bits: u32, advances: [u8; 2], values: [i16; 2]) -> Self {
         let [first, second] = advances.map(u64::from);
         let [value, other] = values.map(|value| u64::from(value as u16));
@@ -89,9 +95,14 @@ impl Pair {
 }
 
 /// All symbols that begin in a window and whose codes end there, up to the end of a block. From the lowest bit on: bits of their codes and
-/// values (8), the sum of their advances (8). Zero where there are none.
-#[derive(Clone, Copy, Default)]
+/// values (8), the sum of their advances (8). [`Skip::NONE`] where there are none.
+#[derive(Clone, Copy)]
 struct Skip(u16);
+
+impl Skip {
+    /// Leads to a place that belongs to no block.
+    const NONE: Self = Self((NOWHERE << 8) as u16);
+}
 
 impl Table {
     /// The table of `codes`; `None` where they are no prefix code, or have symbols that images of one pass do not have.
@@ -161,7 +172,7 @@ impl Table {
 
     fn pairs(&self) -> &[Pair; WINDOWS] {
         self.pairs.get_or_init(|| {
-            let mut pairs = Box::new([Pair::default(); WINDOWS]);
+            let mut pairs = Box::new([Pair::NONE; WINDOWS]);
             for (window, pair) in pairs.iter_mut().enumerate() {
                 let first = self.firsts[window];
                 let (bits, advance) = (first.bits(), first.symbol.advance);
@@ -183,7 +194,7 @@ impl Table {
 
     fn skips(&self) -> &[Skip; WINDOWS] {
         self.skips.get_or_init(|| {
-            let mut skips = Box::new([Skip::default(); WINDOWS]);
+            let mut skips = Box::new([Skip::NONE; WINDOWS]);
             for (window, skip) in skips.iter_mut().enumerate() {
                 let mut last = self.firsts[window];
                 if last.code_bits == 0 {
@@ -246,38 +257,38 @@ impl Table {
         let mut last = 0;
         loop {
             bits.refill();
-            let mut left = REFILLED;
-            while left >= WINDOW {
+            for _ in 0..REFILLED / WINDOW {
                 let Pair(pair) = pairs[bits.peek(WINDOW) as usize % WINDOWS];
                 let first = last + (pair >> 8 & 0xFF) as u32;
                 let second = first + (pair >> 16 & 0xFF) as u32;
-                if pair == 0 || !is_one_block(second) {
+                let is_last = second >= LAST;
+                if is_last && !is_one_block(second) {
+                    // Long codes and values, and the last symbols of a block.
+                    bits.refill();
+                    let (advance, value) = self.next(bits)?;
+                    last += advance;
+                    if last >= END_OF_BLOCK {
+                        return Some(last != END_OF_BLOCK);
+                    }
+                    if last > LAST {
+                        return None;
+                    }
+                    found(last, value);
+                    if last == LAST {
+                        return Some(true);
+                    }
                     break;
                 }
                 bits.consume((pair & 0xFF) as u32);
-                left -= WINDOW;
+                if second == END_OF_BLOCK {
+                    return Some(false);
+                }
                 found(second, i32::from((pair >> 48) as i16));
                 found(first, i32::from((pair >> 32) as i16));
-                last = second;
-                if last >= LAST {
-                    return Some(last != END_OF_BLOCK);
-                }
-            }
-            // Long codes and values, and the last symbols of a block.
-            if left >= WINDOW {
-                bits.refill();
-                let (advance, value) = self.next(bits)?;
-                last += advance;
-                if last >= END_OF_BLOCK {
-                    return Some(last != END_OF_BLOCK);
-                }
-                if last > LAST {
-                    return None;
-                }
-                found(last, value);
-                if last == LAST {
+                if is_last {
                     return Some(true);
                 }
+                last = second;
             }
         }
     }
@@ -289,26 +300,23 @@ impl Table {
         let mut last = 0;
         loop {
             bits.refill();
-            let mut left = REFILLED;
-            while left >= LONGEST {
+            for _ in 0..REFILLED / LONGEST {
                 let Skip(skip) = skips[bits.peek(WINDOW) as usize % WINDOWS];
                 let after = last + u32::from(skip >> 8);
-                if skip == 0 || !is_one_block(after) {
+                let is_last = after >= LAST;
+                if is_last && !is_one_block(after) {
+                    bits.refill();
+                    last += self.next(bits)?.0;
+                    if last >= LAST {
+                        return (last == LAST || last >= END_OF_BLOCK).then_some(());
+                    }
                     break;
                 }
                 bits.consume(u32::from(skip & 0xFF));
-                left -= LONGEST;
-                last = after;
-                if last >= LAST {
+                if is_last {
                     return Some(());
                 }
-            }
-            if left >= LONGEST {
-                bits.refill();
-                last += self.next(bits)?.0;
-                if last >= LAST {
-                    return (last == LAST || last >= END_OF_BLOCK).then_some(());
-                }
+                last = after;
             }
         }
     }

@@ -10,7 +10,7 @@ const COSINES: [f64; 9] = [
     0.980_785_280_403_230_4,
     0.923_879_532_511_286_7,
     0.831_469_612_302_545_2,
-    0.707_106_781_186_547_6,
+    std::f64::consts::FRAC_1_SQRT_2,
     0.555_570_233_019_602_2,
     0.382_683_432_365_089_8,
     0.195_090_322_016_128_28,
@@ -141,14 +141,16 @@ struct StripShare {
 impl StripShares {
     /// For coefficients in steps of `quantisation`, in the order of the file, and one, two or four strips.
     pub(super) fn new(quantisation: &[u8; 64], columns: usize) -> Self {
-        const MEANS: ([[f32; 1]; 8], [[f32; 2]; 8], [[f32; 4]; 8]) = (means(), means(), means());
+        const WHOLE: [[f32; 1]; 8] = means();
+        const HALVES: [[f32; 2]; 8] = means();
+        const QUARTERS: [[f32; 4]; 8] = means();
         let mut shares = [StripShare::default(); 64];
         for ((share, &place), &step) in shares.iter_mut().zip(&ZIGZAG).zip(quantisation) {
             let (v, u) = (usize::from(place / 8), usize::from(place % 8));
             let means: &[f32] = match columns {
-                1 => &MEANS.0[u],
-                2 => &MEANS.1[u],
-                _ => &MEANS.2[u],
+                1 => &WHOLE[u],
+                2 => &HALVES[u],
+                _ => &QUARTERS[u],
             };
             share.row = v;
             for (share, mean) in share.shares.iter_mut().zip(means) {
