@@ -52,6 +52,7 @@ def main():
     parser.add_argument("--work", type=pathlib.Path, help="keeps folders and models for the next time")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), metavar="CASE")
+    parser.add_argument("--without", nargs="+", choices=TITLES, default=[], metavar="PROGRAM", help="programs to leave out")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         work = arguments.work or pathlib.Path(folder)
@@ -68,13 +69,14 @@ def compare(case, arguments, work):
     model = trained(model_name, arguments, work)
     folder = made(name, arguments.photos, work)
     count = sum(len(names) for _, _, names in os.walk(folder))
+    peers = [program for program in peers if program not in arguments.without]
     measured = {program: [] for program in ["catalog", *peers]}
     bare = []
     for number in range(arguments.rounds):
         for program in measured:
             measured[program].append(run(program, folder, model, eighths, arguments, work, count))
             print(f"round {number + 1}, {case}, {program}: {measured[program][-1]['rate']:,.0f} images/s", file=sys.stderr)
-        # Of whole pictures libjpeg without its SIMD parts is no floor: another decoder takes them.
+        # Of whole pictures libjpeg is no floor: another decoder takes them.
         if name in ("small", "large") and our_eighths < 8:
             bare.append(bare_rates(folder, model, our_eighths, arguments))
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Whole runs of `catalog classify` and of Python programs over the same folders with the same models, in turn: medians as Markdown.
 #
-#     scripts/compare/classify.sh --photos DIR [--work DIR] [--rounds N] [--only CASE…]
+#     scripts/compare/classify.sh --photos DIR [--work DIR] [--rounds N] [--only CASE…] [--without PROGRAM…]
 #
 # DIR has folders of classes with JPEG photos of about 400×533 pixels; 6,000 files and others are made of them. PYTHON names a Python with
 # scripts/compare/requirements.txt installed (default: python3), CATALOG the program and BARE_RATES its benchmark (default: builds
