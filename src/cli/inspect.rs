@@ -313,7 +313,7 @@ mod tests {
             "0 T-shirt/top",
             "fashion-mnist: 54000 images to learn from, 6000 to choose by",
             " best",
-            "architecture.name vgg",
+            "architecture.name resnet",
         ] {
             assert!(joined.contains(part), "{part:?} is not in:\n{text}");
         }

@@ -11,7 +11,7 @@ use crate::network::{Architecture, ResnetOptions, SeedOptions, VggOptions};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Network")]
 pub(super) struct NetworkArgs {
-    /// Which network [default: that of the preset, which is vgg]
+    /// Which network [default: that of the preset]
     #[arg(long, value_name = "NAME")]
     network: Option<NetworkName>,
     /// seed: filters of each convolution [default: 32,64]
