@@ -6,6 +6,7 @@
 mod ahead;
 mod batch;
 mod columns;
+mod contents;
 mod csv_output;
 mod decision;
 mod earlier;

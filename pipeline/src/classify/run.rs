@@ -1,6 +1,5 @@
 //! A run of `classify`, from its settings to labels that wait to be put in place.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -9,6 +8,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::ahead::Budgets;
 use super::columns::Columns;
+use super::contents::Contents;
 use super::decision::Decisions;
 use super::earlier::Earlier;
 use super::journal::{Begun, Identity, State, open_previous};
@@ -171,7 +171,7 @@ pub fn run(
         },
         rules,
         stop_after_failures: settings.stop_after_failures,
-        outcomes: HashMap::new(),
+        contents: Contents::default(),
     };
     let memory = Budgets::of(settings.memory_budget);
 

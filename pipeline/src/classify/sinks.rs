@@ -1,11 +1,9 @@
 //! The last stage: every row, in order, into the labels, the journal and the summary.
 
-use std::collections::HashMap;
-
 use anyhow::{Context as _, Result, bail, ensure};
-use blake3::Hash;
 
 use super::columns::Columns;
+use super::contents::Contents;
 use super::csv_output::CsvOutput;
 use super::earlier::depends_on_content;
 use super::journal::Writer as JournalWriter;
@@ -35,7 +33,7 @@ pub(super) struct Sinks {
     pub(super) summary: Summary,
     pub(super) stop_after_failures: Option<u64>,
     /// What became of contents that may come again.
-    pub(super) outcomes: HashMap<Hash, Outcome>,
+    pub(super) contents: Contents,
 }
 
 impl Labels {
@@ -74,7 +72,7 @@ impl Sinks {
                 && row.origin == Origin::ThisRun
                 && depends_on_content(&row.outcome)
             {
-                self.outcomes.insert(content, row.outcome.clone());
+                self.contents.add(content, &row.outcome);
             }
             if let Some(journal) = &mut self.journal {
                 journal.write(&row)?;
@@ -101,11 +99,11 @@ impl Sinks {
                 stamp,
                 content,
             } => {
-                let outcome = self.outcomes.get(&content).cloned();
+                let outcome = self.contents.outcome(&content);
                 Ok(Row {
                     outcome: outcome.with_context(|| {
                         format!(
-                            "{} is the same as a file that was not seen; this is a bug of the program",
+                            "{} is the same as another file, of which nothing is known; this is a bug of the program",
                             source.path.display()
                         )
                     })?,

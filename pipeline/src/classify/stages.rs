@@ -43,7 +43,7 @@ const DECODED_SLABS: usize = 1;
 /// Labelled slabs of each session that wait to be written.
 const LABELLED_SLABS: usize = 2;
 /// Contents of files that are remembered to find duplicates; then all are forgotten, so that memory does not grow.
-const CONTENTS: usize = 1 << 16;
+const CONTENTS: usize = 1 << 15;
 
 struct Read<'a> {
     slab: Slab,
@@ -277,7 +277,7 @@ fn write(
                 report(Event::Skipped { path, reason });
             }
             if forget {
-                sinks.outcomes.clear();
+                sinks.contents.forget();
             }
             sinks.write(rows)?;
             let summary = &sinks.summary;

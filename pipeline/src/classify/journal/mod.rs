@@ -9,6 +9,7 @@ mod record;
 mod state;
 
 pub(crate) use record::{Reader, Remembered, Writer};
+pub(super) use record::{decode_outcome, encode_outcome};
 pub(crate) use state::{Begun, open_previous};
 pub use state::{Identity, Restart, State};
 

@@ -77,6 +77,46 @@ struct RowRecord {
     familiarity: f32,
 }
 
+impl RowRecord {
+    /// What became of a file, and nothing of which file that was.
+    fn of(outcome: &Outcome) -> Self {
+        let (best, above, familiarity, message) = match outcome {
+            Outcome::Labelled {
+                best,
+                above,
+                familiarity,
+                damage,
+            } => (
+                &best[..],
+                above.clone(),
+                *familiarity,
+                damage.clone().unwrap_or_default(),
+            ),
+            Outcome::Failed(fault) => (&[][..], Vec::new(), 0.0, fault.message.clone()),
+        };
+        Self {
+            status: outcome.status() as u32,
+            message,
+            classes: best.iter().map(|best| best.class as u32).collect(),
+            confidences: best.iter().map(|best| best.confidence).collect(),
+            above,
+            familiarity,
+            ..Self::default()
+        }
+    }
+}
+
+/// Appends an outcome in as few bytes as it takes.
+pub(in crate::classify) fn encode_outcome(outcome: &Outcome, bytes: &mut Vec<u8>) {
+    bytes.extend(RowRecord::of(outcome).encode_length_delimited_to_vec());
+}
+
+/// The outcome that `bytes` begin with.
+pub(in crate::classify) fn decode_outcome(bytes: &[u8]) -> Result<Outcome> {
+    let record = RowRecord::decode_length_delimited(bytes)?;
+    understand(record).map(|row| row.outcome)
+}
+
 /// The last record of a whole run.
 #[derive(Clone, PartialEq, Eq, Message)]
 struct Finish {
@@ -135,20 +175,6 @@ impl Writer {
     }
 
     pub(super) fn write_remembered(&mut self, row: &Remembered) -> Result<()> {
-        let (best, above, familiarity, message) = match &row.outcome {
-            Outcome::Labelled {
-                best,
-                above,
-                familiarity,
-                damage,
-            } => (
-                &best[..],
-                above.clone(),
-                *familiarity,
-                damage.clone().unwrap_or_default(),
-            ),
-            Outcome::Failed(fault) => (&[][..], Vec::new(), 0.0, fault.message.clone()),
-        };
         let record = RowRecord {
             key: row.key.as_bytes().to_vec(),
             bytes: row.stamp.bytes,
@@ -156,12 +182,7 @@ impl Writer {
             content: row
                 .content
                 .map_or_else(Vec::new, |hash| hash.as_bytes().to_vec()),
-            status: row.outcome.status() as u32,
-            message,
-            classes: best.iter().map(|best| best.class as u32).collect(),
-            confidences: best.iter().map(|best| best.confidence).collect(),
-            above,
-            familiarity,
+            ..RowRecord::of(&row.outcome)
         };
         self.rows += 1;
         self.record(&Record {
