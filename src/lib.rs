@@ -9,6 +9,7 @@ pub mod cli;
 pub mod dataset;
 pub mod default_model;
 pub mod diff;
+pub mod ensemble;
 pub mod evaluation;
 pub mod graph;
 pub mod kernels;

@@ -4,6 +4,8 @@
 //! must be noticed before a foreign file reaches ONNX Runtime (external data, local functions, training info), are here too;
 //! the rest (sparse tensors, quantisation annotations, …) is left out and dropped when a model is decoded and encoded again.
 
+mod build;
+
 use prost::Message;
 
 /// A whole model file.
@@ -224,6 +226,8 @@ pub mod data_type {
     pub const FLOAT: i32 = 1;
     /// Unsigned byte.
     pub const UINT8: i32 = 2;
+    /// Signed byte.
+    pub const INT8: i32 = 3;
     /// 32-bit integer.
     pub const INT32: i32 = 6;
     /// 64-bit integer.

@@ -3,16 +3,13 @@
 //! The part stays as it is. Its nodes are renamed and put behind ones that turn bytes into its input as the contract says, and in
 //! front of the layer that learns, so that what is exported is one model like any other.
 
-use std::collections::BTreeSet;
-use std::mem;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use pipeline::model::{InputContract, Layout, read_unknown};
 use pipeline::onnx::{
-    AttributeProto, DimensionProto, DimensionValue, GraphProto, ModelProto, NodeProto,
-    OperatorSetIdProto, TensorProto, TensorShapeProto, TensorTypeProto, TypeProto, TypeValue,
-    ValueInfoProto, attribute_type, data_type,
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TypeValue,
+    ValueInfoProto, data_type,
 };
 use sha2::{Digest, Sha256};
 
@@ -90,7 +87,7 @@ impl ForeignBackbone {
             "it has no value {features:?} that a node makes; from its end, it has {candidates}"
         );
         let features = features.to_owned();
-        keep_what_makes(&mut graph, &features);
+        graph.keep_what_makes(&features);
         let [input] = graph.input.as_slice() else {
             let inputs: Vec<&str> = graph.input.iter().map(ValueInfoProto::name).collect();
             anyhow::bail!(
@@ -119,46 +116,34 @@ impl ForeignBackbone {
         let Self { contract, .. } = self;
         let preprocess = &contract.preprocess;
         let mut graph = self.graph.clone();
-        rename(&mut graph);
+        graph.put_names_in(SCOPE);
         let channels = preprocess.colour.channels();
-        let floats = |name: &str, values: Vec<f32>| TensorProto {
-            name: Some(name.to_owned()),
-            dims: vec![values.len() as i64],
-            data_type: Some(data_type::FLOAT),
-            raw_data: Some(
-                values
-                    .iter()
-                    .flat_map(|value| value.to_le_bytes())
-                    .collect(),
-            ),
-            ..TensorProto::default()
-        };
-        let of_channels = |value: &dyn Fn(f32, f32) -> f32| {
+        let floats = |name: &str, value: &dyn Fn(f32, f32) -> f32| {
             let pairs = contract.mean.iter().zip(&contract.std);
             let mut values: Vec<f32> = pairs.map(|(&mean, &std)| value(mean, std)).collect();
             values.resize(channels, 0.0);
-            values
+            TensorProto::floats(name, &[channels as i64], &values)
         };
         // (byte · scale − mean) / std, as one factor and one offset.
         graph.initializer.extend([
-            floats("input/factor", of_channels(&|_, std| contract.scale / std)),
-            floats("input/offset", of_channels(&|mean, std| -mean / std)),
+            floats("input/factor", &|_, std| contract.scale / std),
+            floats("input/offset", &|mean, std| -mean / std),
         ]);
         let input = format!("{SCOPE}{}", self.input);
         let mut nodes = vec![
-            node(
+            NodeProto::of(
                 "Cast",
                 &[IMAGES],
                 "input/floats",
-                vec![int("to", i64::from(data_type::FLOAT))],
+                vec![AttributeProto::int("to", i64::from(data_type::FLOAT))],
             ),
-            node(
+            NodeProto::of(
                 "Mul",
                 &["input/floats", "input/factor"],
                 "input/scaled",
                 vec![],
             ),
-            node(
+            NodeProto::of(
                 "Add",
                 &["input/scaled", "input/offset"],
                 "input/ready",
@@ -166,32 +151,27 @@ impl ForeignBackbone {
             ),
         ];
         nodes.push(match contract.layout {
-            Layout::Nchw => node(
+            Layout::Nchw => NodeProto::of(
                 "Transpose",
                 &["input/ready"],
                 &input,
-                vec![AttributeProto {
-                    name: Some("perm".to_owned()),
-                    ints: vec![0, 3, 1, 2],
-                    r#type: Some(attribute_type::INTS),
-                    ..AttributeProto::default()
-                }],
+                vec![AttributeProto::ints("perm", &[0, 3, 1, 2])],
             ),
-            Layout::Nhwc => node("Identity", &["input/ready"], &input, vec![]),
+            Layout::Nhwc => NodeProto::of("Identity", &["input/ready"], &input, vec![]),
         });
         nodes.append(&mut graph.node);
         let features = format!("{SCOPE}{}", self.features);
         match dimensions {
             4 => nodes.extend([
-                node("GlobalAveragePool", &[&features], "features/pooled", vec![]),
-                node(
+                NodeProto::of("GlobalAveragePool", &[&features], "features/pooled", vec![]),
+                NodeProto::of(
                     "Flatten",
                     &["features/pooled"],
                     FEATURES,
-                    vec![int("axis", 1)],
+                    vec![AttributeProto::int("axis", 1)],
                 ),
             ]),
-            _ => nodes.push(node("Identity", &[&features], FEATURES, vec![])),
+            _ => nodes.push(NodeProto::of("Identity", &[&features], FEATURES, vec![])),
         }
         graph.node = nodes;
         let images = [
@@ -199,8 +179,12 @@ impl ForeignBackbone {
             i64::from(preprocess.width),
             channels as i64,
         ];
-        graph.input = vec![value(IMAGES, data_type::UINT8, Some(&images))];
-        graph.output = vec![value(FEATURES, data_type::FLOAT, None)];
+        graph.input = vec![ValueInfoProto::batch(
+            IMAGES,
+            data_type::UINT8,
+            Some(&images),
+        )];
+        graph.output = vec![ValueInfoProto::batch(FEATURES, data_type::FLOAT, None)];
         ModelProto {
             ir_version: Some(self.ir_version.clamp(4, 10)),
             producer_name: Some("catalog".to_owned()),
@@ -227,118 +211,5 @@ impl ForeignBackbone {
         graph.initializer.extend(tail.initializer);
         graph.output = tail.output;
         Ok(model)
-    }
-}
-
-/// Leaves the nodes and constants that `wanted` depends on, and the inputs that are no constants.
-fn keep_what_makes(graph: &mut GraphProto, wanted: &str) {
-    let mut needed = BTreeSet::from([wanted.to_owned()]);
-    let mut kept = Vec::new();
-    for node in mem::take(&mut graph.node).into_iter().rev() {
-        if node.output.iter().any(|name| needed.contains(name)) {
-            add_read(&node, &mut needed);
-            kept.push(node);
-        }
-    }
-    kept.reverse();
-    graph.node = kept;
-    graph
-        .initializer
-        .retain(|tensor| needed.contains(tensor.name()));
-    let constants: BTreeSet<&str> = graph.initializer.iter().map(TensorProto::name).collect();
-    graph
-        .input
-        .retain(|input| needed.contains(input.name()) && !constants.contains(input.name()));
-    graph.value_info.clear();
-    graph.output.clear();
-    graph.doc_string = None;
-}
-
-/// Adds the names a node reads, those that the graphs inside it read among them.
-fn add_read(node: &NodeProto, names: &mut BTreeSet<String>) {
-    names.extend(node.input.iter().filter(|name| !name.is_empty()).cloned());
-    for attribute in &node.attribute {
-        for graph in attribute.g.iter().chain(&attribute.graphs) {
-            for node in &graph.node {
-                add_read(node, names);
-            }
-            // A branch may hand out a value of the graph around it.
-            names.extend(graph.output.iter().map(|output| output.name().to_owned()));
-        }
-    }
-}
-
-/// Puts [`SCOPE`] before every name of a graph, and of the graphs inside it.
-fn rename(graph: &mut GraphProto) {
-    let scoped = |name: &mut String| {
-        if !name.is_empty() {
-            name.insert_str(0, SCOPE);
-        }
-    };
-    for node in &mut graph.node {
-        node.input.iter_mut().for_each(scoped);
-        node.output.iter_mut().for_each(scoped);
-        node.name.iter_mut().for_each(scoped);
-        node.doc_string = None;
-        for attribute in &mut node.attribute {
-            let inner = attribute.g.iter_mut().chain(&mut attribute.graphs);
-            inner.for_each(rename);
-        }
-    }
-    let values = graph.input.iter_mut().chain(&mut graph.output);
-    for value in values.chain(&mut graph.value_info) {
-        value.name.iter_mut().for_each(scoped);
-    }
-    for tensor in &mut graph.initializer {
-        tensor.name.iter_mut().for_each(scoped);
-    }
-}
-
-fn node(
-    operator: &str,
-    inputs: &[&str],
-    output: &str,
-    attribute: Vec<AttributeProto>,
-) -> NodeProto {
-    NodeProto {
-        input: inputs.iter().map(|&name| name.to_owned()).collect(),
-        output: vec![output.to_owned()],
-        name: Some(output.to_owned()),
-        op_type: Some(operator.to_owned()),
-        attribute,
-        ..NodeProto::default()
-    }
-}
-
-fn int(name: &str, value: i64) -> AttributeProto {
-    AttributeProto {
-        name: Some(name.to_owned()),
-        i: Some(value),
-        r#type: Some(attribute_type::INT),
-        ..AttributeProto::default()
-    }
-}
-
-/// A tensor with a batch in front of these dimensions, or of a shape that is not said.
-fn value(name: &str, element: i32, dimensions: Option<&[i64]>) -> ValueInfoProto {
-    let dimension = |value| DimensionProto { value: Some(value) };
-    let shape = dimensions.map(|sizes| {
-        let batch = dimension(DimensionValue::Symbolic("N".to_owned()));
-        let rest = sizes
-            .iter()
-            .map(|&size| dimension(DimensionValue::Fixed(size)));
-        TensorShapeProto {
-            dim: [batch].into_iter().chain(rest).collect(),
-        }
-    });
-    ValueInfoProto {
-        name: Some(name.to_owned()),
-        r#type: Some(TypeProto {
-            value: Some(TypeValue::Tensor(TensorTypeProto {
-                elem_type: Some(element),
-                shape,
-            })),
-        }),
-        ..ValueInfoProto::default()
     }
 }

@@ -8,6 +8,7 @@ mod classify;
 mod dataset;
 mod device;
 mod diff;
+mod ensemble;
 mod evaluate;
 mod inspect;
 mod logging;
@@ -21,6 +22,7 @@ mod terminal;
 mod tolerance;
 mod train;
 mod tune;
+mod validation_report;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -110,6 +112,7 @@ impl GlobalArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     Train(Box<train::TrainArgs>),
+    Ensemble(ensemble::EnsembleArgs),
     Tune(tune::TuneArgs),
     Classify(Box<classify::ClassifyArgs>),
     Merge(merge::MergeArgs),
@@ -136,6 +139,7 @@ pub fn main() -> ExitCode {
     signals::survive_file_size_limit();
     let outcome = match &cli.command {
         Command::Train(arguments) => train::run(arguments, &cli.global),
+        Command::Ensemble(arguments) => ensemble::run(arguments, &cli.global),
         Command::Tune(arguments) => tune::run(arguments, &cli.global),
         Command::Classify(arguments) => classify::run(arguments, &cli.global),
         Command::Merge(arguments) => merge::run(arguments),

@@ -44,14 +44,17 @@ use balance::BalanceArgs;
 use exported::ExportedArgs;
 use fit::FitArgs;
 use network::NetworkArgs;
-use run_control::{Beginning, CHECKPOINT_FILE, FolderLock, RunArgs};
+use run_control::{Beginning, RunArgs};
 use steps::StepLog;
 use transfer::TransferArgs;
 
+pub(super) use calibration::line as calibration_line;
+pub(super) use run_control::{CHECKPOINT_FILE, FolderLock};
+
 /// Name of the model file in the output folder.
-const MODEL_FILE: &str = "model.onnx";
+pub(super) const MODEL_FILE: &str = "model.onnx";
 /// Name of the file with all options.
-const OPTIONS_FILE: &str = "options.json";
+pub(super) const OPTIONS_FILE: &str = "options.json";
 /// What the first signal makes the run say.
 const STOPPING: &str = "stopping after this step with the best model so far, which --resume can take further; once more to stop at once";
 
@@ -169,7 +172,12 @@ fn train_into_folder(
         .and_then(|transfer| transfer.folds);
     let dataset = match folds {
         Some(folds) => judged_in_folds(dataset, folds)?,
-        None => with_validation(dataset, source, options.validation_fraction, options.seed)?,
+        None => with_validation(
+            dataset,
+            source,
+            options.validation_fraction,
+            options.seed_of_split(),
+        )?,
     };
     balance::report(&dataset, &options.balance);
 
@@ -233,7 +241,10 @@ fn train_into_folder(
         exported.largest_gap,
         exported.compared_images
     );
-    tracing::info!("{}", calibration::line(&exported));
+    tracing::info!(
+        "{}",
+        calibration_line(&exported.calibration, exported.temperature)
+    );
     let path = report::write(
         &args.out,
         dataset,

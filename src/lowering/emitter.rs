@@ -291,21 +291,12 @@ fn shape_proto(shape: &Shape) -> TensorShapeProto {
 }
 
 pub(super) fn int(name: &str, value: i64) -> AttributeProto {
-    AttributeProto {
-        name: Some(name.to_owned()),
-        i: Some(value),
-        r#type: Some(attribute_type::INT),
-        ..AttributeProto::default()
-    }
+    AttributeProto::int(name, value)
 }
 
 pub(super) fn ints(name: &str, values: &[usize]) -> AttributeProto {
-    AttributeProto {
-        name: Some(name.to_owned()),
-        ints: values.iter().map(|&value| value as i64).collect(),
-        r#type: Some(attribute_type::INTS),
-        ..AttributeProto::default()
-    }
+    let values: Vec<i64> = values.iter().map(|&value| value as i64).collect();
+    AttributeProto::ints(name, &values)
 }
 
 pub(super) fn float(name: &str, value: f32) -> AttributeProto {

@@ -9,19 +9,18 @@ mod blocked;
 mod emitter;
 mod portable;
 mod recipes;
+mod storage;
 
-use anyhow::{Context, Result, ensure};
-use half::f16;
+use anyhow::{Context, Result};
 use pipeline::onnx::{
-    GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorTypeProto, TypeProto,
-    TypeValue, data_type as onnx_type,
+    GraphProto, ModelProto, OperatorSetIdProto, TensorTypeProto, TypeProto, TypeValue,
 };
-use serde::{Deserialize, Serialize};
 
 use crate::graph::{Dim, ElementType, Graph, Node, Op, Origin, Role, TensorType, ValueId};
 
 use emitter::Emitter;
 pub(crate) use emitter::{NCHWC as BLOCKED_DOMAIN, value_info};
+pub use storage::WeightStorage;
 
 /// Highest IR version and operator set that ONNX Runtime 1.19.2 and every later one read without conversion.
 const IR_VERSION: i64 = 8;
@@ -87,44 +86,6 @@ pub enum Parameters<'a> {
     },
 }
 
-/// How the weights of convolutions and dense layers are held in a file. Biases, normalisations and statistics are float32 always.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WeightStorage {
-    /// As they were trained.
-    #[default]
-    Float32,
-    /// Rounded to half floats, which halves the file. They are widened when the file is loaded; computation stays float32.
-    Float16,
-}
-
-impl WeightStorage {
-    /// The values that a file gives back for `values`, which hold one slice for each of the graph's first parameters.
-    ///
-    /// # Errors
-    /// When a weight is too large for the storage.
-    pub fn stored(self, graph: &Graph, mut values: Vec<Vec<f32>>) -> Result<Vec<Vec<f32>>> {
-        if self == Self::Float32 {
-            return Ok(values);
-        }
-        for ((_, value, parameter), data) in graph.parameters().zip(&mut values) {
-            if parameter.role != Role::Weight {
-                continue;
-            }
-            for weight in data {
-                let rounded = f16::from_f32(*weight).to_f32();
-                ensure!(
-                    rounded.is_finite(),
-                    "a weight of {} is {weight}, beyond the range of float16; keep float32",
-                    value.name
-                );
-                *weight = rounded;
-            }
-        }
-        Ok(values)
-    }
-}
-
 /// Emits the part of `graph` that `targets` need.
 ///
 /// # Errors
@@ -181,16 +142,13 @@ pub fn lower(
                             graph.describe(id)
                         )
                     })?;
-                match storage {
-                    WeightStorage::Float16 if parameter.role == Role::Weight => {
-                        let (tensor, widening) = half_parameter(&value.name, &value.ty, data);
-                        proto.initializer.push(tensor);
-                        proto.node.push(widening);
-                    }
-                    WeightStorage::Float16 | WeightStorage::Float32 => proto
-                        .initializer
-                        .push(parameter_tensor(&value.name, &value.ty, data)),
-                }
+                let storage = match parameter.role {
+                    Role::Weight => storage,
+                    _ => WeightStorage::Float32,
+                };
+                let stored = storage.held(&value.name, &dims(&value.ty), data)?;
+                proto.initializer.extend(stored.tensors);
+                proto.node.extend(stored.nodes);
             }
             Parameters::Constants { .. } => {}
         }
@@ -246,41 +204,6 @@ fn needed_values(graph: &Graph, roots: impl Iterator<Item = ValueId>) -> Vec<boo
         }
     }
     needed
-}
-
-fn parameter_tensor(name: &str, ty: &TensorType, data: &[f32]) -> TensorProto {
-    TensorProto {
-        dims: dims(ty),
-        data_type: Some(emitter::data_type(ElementType::F32)),
-        name: Some(name.to_owned()),
-        raw_data: Some(data.iter().flat_map(|value| value.to_le_bytes()).collect()),
-        ..TensorProto::default()
-    }
-}
-
-/// A parameter as half floats, and the node that widens them; ONNX Runtime does that once, when it loads the file.
-fn half_parameter(name: &str, ty: &TensorType, data: &[f32]) -> (TensorProto, NodeProto) {
-    let half = format!("{name}/float16");
-    let tensor = TensorProto {
-        dims: dims(ty),
-        data_type: Some(onnx_type::FLOAT16),
-        name: Some(half.clone()),
-        raw_data: Some(
-            data.iter()
-                .flat_map(|&value| f16::from_f32(value).to_le_bytes())
-                .collect(),
-        ),
-        ..TensorProto::default()
-    };
-    let widening = NodeProto {
-        input: vec![half],
-        output: vec![name.to_owned()],
-        name: Some(format!("{name}/widened")),
-        op_type: Some("Cast".to_owned()),
-        attribute: vec![emitter::int("to", onnx_type::FLOAT.into())],
-        ..NodeProto::default()
-    };
-    (tensor, widening)
 }
 
 fn dims(ty: &TensorType) -> Vec<i64> {

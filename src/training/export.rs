@@ -23,10 +23,11 @@ use crate::metrics::thresholds;
 use super::events::{EpochSummary, RunSummary};
 use super::options::TrainOptions;
 use super::run::Trained;
+use super::validation::HeldOut;
 
 /// Images of the self-test in a model file.
 const SELF_TEST_IMAGES: usize = 4;
-/// Largest allowed gap between a logit of the exported model and that of the evaluation step, relative to the largest logit
+/// Largest allowed gap between a logit of the file and that which was computed before it was made, relative to the largest logit
 /// (and to 1 where all are smaller). Rounding in another order of summation is about a hundredth of this.
 const TOLERANCE: f32 = 1e-3;
 
@@ -200,26 +201,21 @@ pub fn export(
     // Without folds, the same images chose the weights, which flatters the model a little. It is what is usually done: one number
     // fitted to thousands of images follows them hardly more than any others.
     let held_out = &trained.held_out;
-    let unseen = held_out.unseen_logits();
-    let classes = unseen.ncols();
-    let logits = unseen.as_standard_layout();
-    let logits = logits.as_slice().context("the logits are in disorder")?;
-    let temperature = fit_temperature(logits, classes, &held_out.labels) as f32;
-    let calibration = thresholds::calibration(logits, classes, &held_out.labels, temperature);
-    let scores = unseen
-        .outer_iter()
-        .map(|logits| familiarity(logits, temperature))
-        .collect();
+    let Trust {
+        temperature,
+        calibration,
+        familiarity,
+    } = Trust::of(held_out)?;
     let metadata = Metadata {
         format_version: FORMAT_VERSION,
         labels: dataset.classes.clone(),
         preprocess: dataset.preprocess.clone(),
         temperature,
         calibration: Some(calibration.clone()),
-        familiarity: Familiarity::of(scores),
+        familiarity,
         // By way of text: a value made directly would hold 0.1 as the 0.10000000149011612 that the f32 is.
         summary: serde_json::from_str(&serde_json::to_string(&summary)?)?,
-        self_test: self_test(trained, &dataset.preprocess)?,
+        self_test: self_test(held_out, &dataset.preprocess)?,
     };
     let model = artifacts::serving_model(
         &trained.network,
@@ -234,7 +230,7 @@ pub fn export(
     let bytes = seal(model, &metadata)?;
     let file = ModelFile::from_bytes(bytes, "the exported model")
         .context("the exported model fails its own checks")?;
-    let (largest_gap, compared_images) = compare(&file, trained, environment)?;
+    let (largest_gap, compared_images) = compare(&file, held_out, environment)?;
     Ok(Exported {
         bytes: file.bytes().to_vec(),
         summary,
@@ -245,15 +241,49 @@ pub fn export(
     })
 }
 
-/// The first held-out images as PNG, with the logits of the evaluation step.
-fn self_test(trained: &Trained, preprocess: &Preprocess) -> Result<Vec<SelfTest>> {
+/// What the held-out images say about a model's confidences.
+pub(crate) struct Trust {
+    /// What the probabilities are the softmax of logits divided by.
+    pub(crate) temperature: f32,
+    /// What the confidences are worth.
+    pub(crate) calibration: Calibration,
+    /// What tells images of unknown things.
+    pub(crate) familiarity: Option<Familiarity>,
+}
+
+impl Trust {
+    /// Fits the temperature, and measures what comes of it, on logits of networks that did not learn from the images.
+    ///
+    /// # Errors
+    /// When there are no logits.
+    pub(crate) fn of(held_out: &HeldOut) -> Result<Self> {
+        let unseen = held_out.unseen_logits();
+        let classes = unseen.ncols();
+        let logits = unseen.as_standard_layout();
+        let logits = logits.as_slice().context("the logits are in disorder")?;
+        let temperature = fit_temperature(logits, classes, &held_out.labels) as f32;
+        let calibration = thresholds::calibration(logits, classes, &held_out.labels, temperature);
+        let scores = unseen
+            .outer_iter()
+            .map(|logits| familiarity(logits, temperature))
+            .collect();
+        Ok(Self {
+            temperature,
+            calibration,
+            familiarity: Familiarity::of(scores),
+        })
+    }
+}
+
+/// The first held-out images as PNG, with the logits that the model must give them.
+pub(crate) fn self_test(held_out: &HeldOut, preprocess: &Preprocess) -> Result<Vec<SelfTest>> {
     let color = match preprocess.colour {
         Colour::Grey => ExtendedColorType::L8,
         Colour::Rgb => ExtendedColorType::Rgb8,
     };
-    let images = trained.held_out.images.chunks(preprocess.bytes_per_image());
+    let images = held_out.images.chunks(preprocess.bytes_per_image());
     images
-        .zip(trained.held_out.logits.outer_iter())
+        .zip(held_out.logits.outer_iter())
         .take(SELF_TEST_IMAGES)
         .map(|(pixels, logits)| {
             let mut png = Cursor::new(Vec::new());
@@ -268,15 +298,18 @@ fn self_test(trained: &Trained, preprocess: &Preprocess) -> Result<Vec<SelfTest>
         .collect()
 }
 
-/// Largest gap between the file's logits and the evaluation step's, and the number of images compared.
-fn compare(file: &ModelFile, trained: &Trained, environment: &Environment) -> Result<(f32, usize)> {
+/// Largest gap between the file's logits and those that were computed before it was made, and the number of images compared.
+pub(crate) fn compare(
+    file: &ModelFile,
+    held_out: &HeldOut,
+    environment: &Environment,
+) -> Result<(f32, usize)> {
     let settings = SessionSettings {
         device: Device::Cpu,
         threads: 0,
         spinning: false,
     };
     let mut classifier = Classifier::load(environment, file, &settings)?;
-    let held_out = &trained.held_out;
     let bytes_per_image = file.metadata().preprocess.bytes_per_image();
     let largest_logit = held_out
         .logits
@@ -298,7 +331,7 @@ fn compare(file: &ModelFile, trained: &Trained, environment: &Environment) -> Re
             let gap = (found - expected).abs();
             ensure!(
                 gap <= TOLERANCE * largest_logit,
-                "the exported model disagrees with the trained one: logit {found} instead of {expected} among images {compared} to {}",
+                "the logits of the file are not those that were computed before: {found} instead of {expected} among images {compared} to {}",
                 compared + count - 1
             );
             largest_gap = largest_gap.max(gap);

@@ -57,8 +57,10 @@ pub struct TrainOptions {
     pub balance: BalanceOptions,
     /// Share of the training images held out for validation where the data set has no validation part.
     pub validation_fraction: f64,
-    /// Seed of weights, split, order, augmentation and dropout.
+    /// Seed of weights, order, augmentation and dropout, and of the split where that has none of its own.
     pub seed: u64,
+    /// Seed of the split; none for the other one. Networks that are compared or averaged learn from the same images.
+    pub split_seed: Option<u64>,
     /// Threads of ONNX Runtime; 0 for one per core.
     pub threads: usize,
     /// Which operators train the network; the model is the same up to rounding.
@@ -90,6 +92,7 @@ impl Default for TrainOptions {
             balance: BalanceOptions::default(),
             validation_fraction: 0.2,
             seed: 1,
+            split_seed: None,
             threads: 0,
             formulation: FormulationChoice::Auto,
         }
@@ -146,6 +149,11 @@ impl TrainOptions {
         self.schedule.validate()?;
         self.augment.validate()?;
         self.mixing.validate()
+    }
+
+    /// The seed that decides which images are held out.
+    pub fn seed_of_split(&self) -> u64 {
+        self.split_seed.unwrap_or(self.seed)
     }
 
     /// The backbone, where the network is one.

@@ -1,4 +1,4 @@
-//! What a network under training says about images it does not learn from.
+//! What a network says about images it does not learn from.
 
 use anyhow::{Context, Result};
 use ndarray::Array2;
@@ -16,7 +16,7 @@ const SAMPLE_IMAGES: usize = 2000;
 /// At most so many validation images are kept to compare the exported model with.
 const HELD_OUT_IMAGES: usize = 1000;
 
-/// What the trained network says about the validation images.
+/// What a trained network says about the validation images, or several of them on average.
 #[derive(Clone, Debug)]
 pub struct HeldOut {
     /// Pixels of the first images, `[at most 1000, H, W, C]`.
@@ -34,7 +34,7 @@ impl HeldOut {
     ///
     /// # Errors
     /// When the images cannot be read back from their file.
-    pub(super) fn of_split(split: &Split, logits: Array2<f32>) -> Result<Self> {
+    pub(crate) fn of_split(split: &Split, logits: Array2<f32>) -> Result<Self> {
         let count = split.len().min(HELD_OUT_IMAGES);
         let first: Vec<usize> = (0..count).collect();
         Ok(Self {

@@ -9,6 +9,7 @@ mod classify;
 mod datasets;
 mod decisions;
 mod diff;
+mod ensemble;
 mod evaluate;
 mod faults;
 mod foreign_backbone;

@@ -138,7 +138,7 @@ fn a_new_run_over_a_finished_one_is_not_taken_for_it_when_it_is_killed_at_once()
     let second = env.run(&[&longer[..], &["--resume"]].concat());
     assert_eq!(second.code, Some(1));
     assert!(
-        second.stderr.contains("another run is training in out"),
+        second.stderr.contains("another run writes to out"),
         "{second:?}"
     );
     child.kill().unwrap();

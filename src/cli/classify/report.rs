@@ -193,6 +193,11 @@ fn without_epochs(training: &Value) -> Value {
     let mut training = training.clone();
     if let Value::Object(facts) = &mut training {
         facts.remove("epochs");
+        if let Some(Value::Array(members)) = facts.get_mut("members") {
+            for member in members {
+                *member = without_epochs(member);
+            }
+        }
     }
     training
 }

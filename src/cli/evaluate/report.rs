@@ -5,9 +5,9 @@ use std::time::SystemTime;
 
 use anyhow::Result;
 use pipeline::model::{Device, ModelFile};
-use serde_json::Value;
 
 use super::unknown::Told;
+use crate::cli::validation_report::options;
 use crate::dataset::Dataset;
 use crate::evaluation::Judgement;
 use crate::report::environment::{moment, processor, system};
@@ -41,7 +41,6 @@ impl Written<'_> {
             _ => "whole",
         };
         let metadata = self.model.metadata();
-        let summary = &metadata.summary;
         Report {
             kind: "Evaluation report",
             subtitle: format!(
@@ -56,7 +55,7 @@ impl Written<'_> {
             history: None,
             remarks: self.remarks(),
             data,
-            options: summary.get("options").cloned().unwrap_or(Value::Null),
+            options: options(&metadata.summary),
             environment: vec![
                 ("model", self.model.name().to_owned()),
                 ("model checksum (SHA-256)", self.model.checksum().to_owned()),

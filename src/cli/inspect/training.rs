@@ -3,6 +3,8 @@
 use serde_json::Value;
 
 use super::fact;
+use crate::ensemble::EnsembleSummary;
+use crate::lowering::WeightStorage;
 use crate::training::export::TrainingSummary;
 
 /// How the model came to be; a summary of another version of the program is shown as it is.
@@ -10,9 +12,41 @@ pub(super) fn lines(summary: &Value) -> Vec<String> {
     if summary.is_null() {
         return vec![fact("training", "nothing is said about it")];
     }
+    if let Ok(ensemble) = serde_json::from_value::<EnsembleSummary>(summary.clone()) {
+        return ensemble_lines(&ensemble, summary);
+    }
     let Ok(training) = serde_json::from_value::<TrainingSummary>(summary.clone()) else {
         return vec![fact("training", summary)];
     };
+    training_lines(&training, summary)
+}
+
+/// What holds of the mean, then each of its models.
+fn ensemble_lines(ensemble: &EnsembleSummary, summary: &Value) -> Vec<String> {
+    let mut lines = vec![fact(
+        "joined by",
+        format!(
+            "catalog {} with ONNX Runtime {}: the mean of {} models{}",
+            ensemble.program_version,
+            ensemble.onnxruntime_version,
+            ensemble.members.len(),
+            match ensemble.weight_storage {
+                None | Some(WeightStorage::Float32) => "",
+                Some(WeightStorage::Float16) => ", weights rounded to float16",
+                Some(WeightStorage::Int8) => ", weights rounded to int8",
+            }
+        ),
+    )];
+    for (place, member) in ensemble.members.iter().enumerate() {
+        lines.push(String::new());
+        lines.push(fact("model", place + 1));
+        lines.extend(training_lines(member, &summary["members"][place]));
+    }
+    lines
+}
+
+/// `summary` is the same as it is in the file: a number that went through the structure would have other decimals.
+fn training_lines(training: &TrainingSummary, summary: &Value) -> Vec<String> {
     let data = &training.data;
     let run = &training.run;
     let mut lines = vec![

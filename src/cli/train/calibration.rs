@@ -1,22 +1,20 @@
-//! The line at the end of a training that says how far the model's confidences can be trusted.
+//! The line at the end of a training, or of the joining of models, that says how far the model's confidences can be trusted.
 
 use pipeline::model::Calibration;
-
-use crate::training::export::Exported;
 
 /// The precision that the line takes as its example.
 const PRECISION: f64 = 0.99;
 
 /// Temperature, calibration error, and what a high precision would cost.
-pub(super) fn line(exported: &Exported) -> String {
+pub(in crate::cli) fn line(calibration: &Calibration, temperature: f32) -> String {
     let Calibration {
         images,
         error_before,
         error_after,
         ..
-    } = &exported.calibration;
-    let thresholds = exported.calibration.thresholds(PRECISION).classes;
-    let expected = exported.calibration.expectation(&thresholds);
+    } = calibration;
+    let thresholds = calibration.thresholds(PRECISION).classes;
+    let expected = calibration.expectation(&thresholds);
     let at_precision = match expected.precision {
         Some(precision) => format!(
             "--target-precision {PRECISION} accepts {:.3} of them, {precision:.4} of these rightly",
@@ -25,7 +23,6 @@ pub(super) fn line(exported: &Exported) -> String {
         None => format!("they are too few, or too often wrong, for --target-precision {PRECISION}"),
     };
     format!(
-        "temperature {:.3}: calibration error {error_before:.4} before, {error_after:.4} after, on {images} validation images; {at_precision}",
-        exported.temperature
+        "temperature {temperature:.3}: calibration error {error_before:.4} before, {error_after:.4} after, on {images} validation images; {at_precision}"
     )
 }

@@ -13,7 +13,7 @@ pub(super) struct ExportedArgs {
     /// preset]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     mirror_averaging: Option<bool>,
-    /// How the file holds the weights; float16 halves it [default: that of the preset]
+    /// How the file holds the weights; float16 halves it, int8 quarters it [default: that of the preset]
     #[arg(long, value_name = "TYPE")]
     weights: Option<StorageName>,
 }
@@ -24,6 +24,18 @@ enum StorageName {
     Float32,
     /// Rounded to half floats; computation stays float32
     Float16,
+    /// Rounded to 255 steps, of another size for each filter; computation stays float32
+    Int8,
+}
+
+impl From<StorageName> for WeightStorage {
+    fn from(name: StorageName) -> Self {
+        match name {
+            StorageName::Float32 => Self::Float32,
+            StorageName::Float16 => Self::Float16,
+            StorageName::Int8 => Self::Int8,
+        }
+    }
 }
 
 impl ExportedArgs {
@@ -33,10 +45,7 @@ impl ExportedArgs {
             options.mirror_averaging = false;
         }
         set(&mut options.mirror_averaging, &self.mirror_averaging);
-        let storage = self.weights.map(|name| match name {
-            StorageName::Float32 => WeightStorage::Float32,
-            StorageName::Float16 => WeightStorage::Float16,
-        });
+        let storage = self.weights.map(WeightStorage::from);
         set(&mut options.weight_storage, &storage);
     }
 }

@@ -56,9 +56,13 @@ pub(super) struct FitArgs {
     /// themselves [default: that of the preset]
     #[arg(long, value_name = "EPOCHS")]
     average_weights: Option<f32>,
-    /// Seed of everything random; the same one gives the same model on the same machine [default: 1]
+    /// Seed of everything random, the split too unless --split-seed is given; the same one gives the same model on the same machine
+    /// [default: 1]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Seed of what is held out for validation, where that is not to change with --seed [default: that of --seed]
+    #[arg(long, value_name = "N")]
+    split_seed: Option<u64>,
     /// Threads of ONNX Runtime; 0 for one per core [default: 0]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -106,6 +110,9 @@ impl FitArgs {
         set(&mut options.label_smoothing, &self.label_smoothing);
         set(&mut options.validation_fraction, &self.validation_fraction);
         set(&mut options.seed, &self.seed);
+        if self.split_seed.is_some() {
+            options.split_seed = self.split_seed;
+        }
         if let Some(name) = self.formulation {
             options.formulation = match name {
                 FormulationName::Auto => FormulationChoice::Auto,

@@ -1,30 +1,22 @@
-//! What a training leaves for people and programs beside the model: the report, its plots and the figures.
-//!
-//! They are about the model file as users get it, on the validation part; the test part is for `catalog evaluate`.
+//! What a training tells in the report beside its model.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use ndarray::{Array2, ArrayView1, s};
-use pipeline::atomic_file;
-use pipeline::model::{Classifier, Device, ModelFile, Predictions, SessionSettings};
+use pipeline::model::{Device, ModelFile, Predictions};
 
+use crate::cli::validation_report::{TOP_K, ValidationReport, judged, options};
 use crate::dataset::{Dataset, Part};
 use crate::evaluation::{Judgement, batch_size, judge};
 use crate::metrics::softmax;
-use crate::report::environment::{moment, processor, system};
+use crate::report::DataSheet;
 use crate::report::text::{bytes, duration, grouped};
-use crate::report::{DataSheet, Metrics, Report, save_figures};
 use crate::runtime::Runtime;
 use crate::training::export::Exported;
 use crate::training::run::{Ending, Trained};
 
 use super::MODEL_FILE;
-
-/// The k of the top-k accuracies, as `evaluate` takes them by default.
-const TOP_K: [usize; 2] = [1, 3];
 
 /// Judges the exported model on the validation part and writes `metrics.json`, `plots/` and `report.html`; gives the path of
 /// the report.
@@ -45,82 +37,44 @@ pub(super) fn write(
         None => judged(&validation, &model, runtime)?,
     };
 
-    let metrics = Metrics::new(&model, &runtime.version, &validation, &judgement);
-    let metrics = serde_json::to_string_pretty(&metrics)? + "\n";
-    let save = |name: &str, text: &str| {
-        let path = folder.join(name);
-        atomic_file::write(&path, |file| Ok(file.write_all(text.as_bytes())?))?;
-        Ok::<_, anyhow::Error>(path)
-    };
-    save("metrics.json", &metrics)?;
-
     let summary = &exported.summary;
-    let report = Report {
+    let facts = vec![
+        ("model", MODEL_FILE.to_owned()),
+        ("model checksum (SHA-256)", model.checksum().to_owned()),
+        ("model size", bytes(exported.bytes.len() as u64)),
+        (
+            "trained parameters",
+            grouped(summary.trained_scalars as u64),
+        ),
+        (
+            "operations for one image",
+            match summary.flops_per_image {
+                Some(flops) => format!("{:.1} million", flops as f64 / 1e6),
+                None => "not known of a backbone from a file".to_owned(),
+            },
+        ),
+        ("training took", duration(trained.summary.seconds)),
+        ("catalog", summary.program_version.clone()),
+        ("trained on", device.to_string()),
+        ("formulation", formulation),
+    ];
+    ValidationReport {
         kind: "Training report",
         subtitle: format!(
             "How well the model learnt, judged on {} validation images.",
             grouped(judgement.evaluation.images)
         ),
-        part: Part::Validation.name(),
-        labels: &validation.classes,
-        dataset: &validation,
-        judgement: &judgement,
-        calibration: Some(&exported.calibration),
-        history: Some(&trained.history),
-        remarks: remarks(trained, &validation, &judgement),
+        model: &model,
+        runtime,
         data: &data,
-        options: serde_json::from_str(&serde_json::to_string(&summary.options)?)?,
-        environment: vec![
-            ("model", MODEL_FILE.to_owned()),
-            ("model checksum (SHA-256)", model.checksum().to_owned()),
-            ("model size", bytes(exported.bytes.len() as u64)),
-            (
-                "trained parameters",
-                grouped(summary.trained_scalars as u64),
-            ),
-            (
-                "operations for one image",
-                match summary.flops_per_image {
-                    Some(flops) => format!("{:.1} million", flops as f64 / 1e6),
-                    None => "not known of a backbone from a file".to_owned(),
-                },
-            ),
-            ("training took", duration(trained.summary.seconds)),
-            ("catalog", summary.program_version.clone()),
-            ("ONNX Runtime", runtime.version.clone()),
-            ("trained on", device.to_string()),
-            ("formulation", formulation),
-            ("processor", processor()),
-            ("system", system()),
-        ],
-        footer: format!(
-            "Written by catalog {} on {}.",
-            env!("CARGO_PKG_VERSION"),
-            moment(SystemTime::now())
-        ),
-    };
-    save_figures(&report.figures(), &folder.join("plots"))?;
-    save("report.html", &report.html())
-}
-
-fn judged(validation: &Dataset, model: &ModelFile, runtime: &Runtime) -> Result<Judgement> {
-    let settings = SessionSettings {
-        device: Device::Cpu,
-        threads: 0,
-        spinning: false,
-    };
-    let mut classifier = Classifier::load(&runtime.environment, model, &settings)?;
-    judge(
-        validation,
-        &model.metadata().labels,
-        batch_size(validation.preprocess.bytes_per_image()),
-        &TOP_K,
-        |batch, images| {
-            classifier
-                .classify(batch, images)
-                .context("the model could not be run")
-        },
-    )
+        validation: &validation,
+        judgement: &judgement,
+        history: Some(&trained.history),
+        remarks: remarks(trained),
+        options: options(&model.metadata().summary),
+        facts,
+    }
+    .write(folder)
 }
 
 /// What the networks say that did not learn from the images: their logits `[N, K]` are in the order of the images.
@@ -151,7 +105,7 @@ fn judged_by_others(
     )
 }
 
-fn remarks(trained: &Trained, validation: &Dataset, judgement: &Judgement) -> Vec<String> {
+fn remarks(trained: &Trained) -> Vec<String> {
     let mut remarks = Vec::new();
     match trained.ending {
         Ending::Finished => {}
@@ -167,17 +121,5 @@ fn remarks(trained: &Trained, validation: &Dataset, judgement: &Judgement) -> Ve
         None => "The best epoch was chosen by these same images, so expect a little less on new ones; catalog evaluate judges the model on a test part.",
         Some(_) => "Each image was judged by a layer that learnt from the other folds only. The model has the mean of these layers, which among them learnt from every image.",
     }.to_owned());
-    if judgement.without_answer > 0 {
-        remarks.push(format!(
-            "{} images are in no figure: the model gave numbers that are not finite for them.",
-            judgement.without_answer
-        ));
-    }
-    if !validation.skipped.is_empty() {
-        remarks.push(format!(
-            "{} files could not be used; see Data.",
-            validation.skipped.len()
-        ));
-    }
     remarks
 }

@@ -14,7 +14,7 @@ use crate::training::options::{TrainOptions, UNLIMITED_EPOCHS};
 use crate::training::watch::{EarlyStopping, Monitor};
 
 /// Name of the checkpoint in the output folder.
-pub(super) const CHECKPOINT_FILE: &str = "training.checkpoint";
+pub(in crate::cli) const CHECKPOINT_FILE: &str = "training.checkpoint";
 /// Epochs without an improvement that are borne where only `--stop-on` is given.
 const DEFAULT_PATIENCE: usize = 5;
 
@@ -147,7 +147,7 @@ fn check_finished(folder: &Path, options: &TrainOptions) -> Result<()> {
 }
 
 /// Keeps other runs out of an output folder as long as it lives. It leaves nothing behind, however the run ends.
-pub(super) struct FolderLock {
+pub(in crate::cli) struct FolderLock {
     /// None where folders cannot be locked.
     _folder: Option<File>,
 }
@@ -157,7 +157,7 @@ impl FolderLock {
     ///
     /// # Errors
     /// When another run has it.
-    pub(super) fn take(folder: &Path) -> Result<Self> {
+    pub(in crate::cli) fn take(folder: &Path) -> Result<Self> {
         // Only Unix lets a folder be opened for that, and some network file systems know no locks.
         let Ok(opened) = File::open(folder) else {
             return Ok(Self { _folder: None });
@@ -167,7 +167,7 @@ impl FolderLock {
                 _folder: Some(opened),
             }),
             Err(TryLockError::WouldBlock) => bail!(
-                "another run is training in {}; wait for its end or take another --out",
+                "another run writes to {}; wait for its end or take another --out",
                 folder.display()
             ),
             Err(TryLockError::Error(error)) => {
@@ -289,7 +289,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let lock = FolderLock::take(folder.path()).unwrap();
         let error = FolderLock::take(folder.path()).err().unwrap().to_string();
-        assert!(error.contains("another run is training in"), "{error}");
+        assert!(error.contains("another run writes to"), "{error}");
         drop(lock);
         FolderLock::take(folder.path()).unwrap();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);

@@ -43,7 +43,7 @@ pub(super) struct TransferArgs {
     backbone_norm: Option<Norm>,
     /// Hold out nothing: cut the images into so many parts, judge each by what learnt from the others, and export the mean of
     /// these; for tiny sets
-    #[arg(long, value_name = "N", conflicts_with = "validation_fraction")]
+    #[arg(long, value_name = "N", conflicts_with_all = ["validation_fraction", "split_seed"])]
     folds: Option<usize>,
 }
 

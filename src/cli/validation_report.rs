@@ -1,0 +1,162 @@
+//! What a new model leaves beside its file for people and programs: the report, its plots and the figures.
+//!
+//! They are about the model file as users get it, on the validation part; the test part is for `catalog evaluate`.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::{Context, Result};
+use pipeline::atomic_file;
+use pipeline::model::{Classifier, Device, ModelFile, SessionSettings};
+use serde_json::Value;
+
+use crate::dataset::{Dataset, Part};
+use crate::evaluation::{Judgement, batch_size, judge};
+use crate::report::environment::{moment, processor, system};
+use crate::report::{DataSheet, Metrics, Report, save_figures};
+use crate::runtime::Runtime;
+use crate::training::history::History;
+
+/// The k of the top-k accuracies, as `evaluate` takes them by default.
+pub(super) const TOP_K: [usize; 2] = [1, 3];
+
+/// A model judged on the validation part of the data it was made from.
+pub(super) struct ValidationReport<'a> {
+    /// `Training report`.
+    pub(super) kind: &'a str,
+    /// One sentence under the title.
+    pub(super) subtitle: String,
+    pub(super) model: &'a ModelFile,
+    pub(super) runtime: &'a Runtime,
+    /// All of the data.
+    pub(super) data: &'a DataSheet,
+    /// Its validation part alone.
+    pub(super) validation: &'a Dataset,
+    pub(super) judgement: &'a Judgement,
+    /// The epochs, where it is about one training.
+    pub(super) history: Option<&'a History>,
+    /// What the reader should know of this model; what holds of every report follows.
+    pub(super) remarks: Vec<String>,
+    pub(super) options: Value,
+    /// Facts about the model and what made it, before those of the machine.
+    pub(super) facts: Vec<(&'static str, String)>,
+}
+
+impl ValidationReport<'_> {
+    /// Writes `metrics.json`, `plots/` and `report.html`; gives the path of the report.
+    pub(super) fn write(self, folder: &Path) -> Result<PathBuf> {
+        let Self {
+            kind,
+            subtitle,
+            model,
+            runtime,
+            data,
+            validation,
+            judgement,
+            history,
+            mut remarks,
+            options,
+            facts: mut environment,
+        } = self;
+        let metrics = Metrics::new(model, &runtime.version, validation, judgement);
+        let metrics = serde_json::to_string_pretty(&metrics)? + "\n";
+        let save = |name: &str, text: &str| {
+            let path = folder.join(name);
+            atomic_file::write(&path, |file| Ok(file.write_all(text.as_bytes())?))?;
+            Ok::<_, anyhow::Error>(path)
+        };
+        save("metrics.json", &metrics)?;
+        if judgement.without_answer > 0 {
+            remarks.push(format!(
+                "{} images are in no figure: the model gave numbers that are not finite for them.",
+                judgement.without_answer
+            ));
+        }
+        if !validation.skipped.is_empty() {
+            remarks.push(format!(
+                "{} files could not be used; see Data.",
+                validation.skipped.len()
+            ));
+        }
+        environment.extend([
+            ("ONNX Runtime", runtime.version.clone()),
+            ("processor", processor()),
+            ("system", system()),
+        ]);
+        let report = Report {
+            kind,
+            subtitle,
+            part: Part::Validation.name(),
+            labels: &validation.classes,
+            dataset: validation,
+            judgement,
+            calibration: model.metadata().calibration.as_ref(),
+            history,
+            remarks,
+            data,
+            options,
+            environment,
+            footer: format!(
+                "Written by catalog {} on {}.",
+                env!("CARGO_PKG_VERSION"),
+                moment(SystemTime::now())
+            ),
+        };
+        save_figures(&report.figures(), &folder.join("plots"))?;
+        save("report.html", &report.html())
+    }
+}
+
+/// The options of the training that a model's summary tells, or of each of the models it is the mean of; null where it tells none.
+pub(super) fn options(summary: &Value) -> Value {
+    match summary.get("members").and_then(Value::as_array) {
+        None => summary.get("options").cloned().unwrap_or_default(),
+        Some(members) => (1..)
+            .zip(members)
+            .map(|(number, member)| (format!("model {number}"), options(member)))
+            .collect(),
+    }
+}
+
+/// What a model says about the validation part.
+pub(super) fn judged(
+    validation: &Dataset,
+    model: &ModelFile,
+    runtime: &Runtime,
+) -> Result<Judgement> {
+    let settings = SessionSettings {
+        device: Device::Cpu,
+        threads: 0,
+        spinning: false,
+    };
+    let mut classifier = Classifier::load(&runtime.environment, model, &settings)?;
+    judge(
+        validation,
+        &model.metadata().labels,
+        batch_size(validation.preprocess.bytes_per_image()),
+        &TOP_K,
+        |batch, images| {
+            classifier
+                .classify(batch, images)
+                .context("the model could not be run")
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_mean_has_the_options_of_each_of_its_models() {
+        let one = json!({"options": {"seed": 1}, "epochs": []});
+        assert_eq!(options(&one), json!({"seed": 1}));
+        let two = json!({"members": [one, {"options": {"seed": 2}}]});
+        let expected = json!({"model 1": {"seed": 1}, "model 2": {"seed": 2}});
+        assert_eq!(options(&two), expected);
+        assert_eq!(options(&Value::Null), Value::Null);
+    }
+}
