@@ -313,6 +313,8 @@ mod tests {
             "0 T-shirt/top",
             "fashion-mnist: 54000 images to learn from, 6000 to choose by",
             " best",
+            "the mean of 2 models",
+            "architecture.name vgg",
             "architecture.name resnet",
         ] {
             assert!(joined.contains(part), "{part:?} is not in:\n{text}");
@@ -320,7 +322,7 @@ mod tests {
         assert!(text.contains(model.checksum()), "{text}");
         let json = serde_json::to_value(&description).unwrap();
         assert_eq!(json["labels"].as_array().unwrap().len(), 10);
-        assert!(json["training"]["options"].is_object());
+        assert!(json["training"]["members"][1]["options"].is_object());
     }
 
     #[test]
