@@ -21,6 +21,8 @@ python3 scripts/faults/fuzz_seeds.py "$program" "$found/seeds" ${folder:+"$folde
 for target in ${TARGETS:-decode journal labels taxonomy model_file idx pixel_csv manifest torch_file}; do
     home=pipeline/fuzz
     [ -e "$home/fuzz_targets/$target.rs" ] || home=fuzz
+    # The versions that the program is built with; cargo adds those of the targets alone.
+    cp Cargo.lock "$home/Cargo.lock"
     mkdir -p "$found/corpus/$target"
     echo "== $target"
     # An input that takes 10 s or 1 GiB is a fault as much as a panic is.
