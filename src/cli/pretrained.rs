@@ -1,4 +1,6 @@
-//! Pretrained networks as an argument, and what they ask of the images.
+//! Networks that learnt before as an argument, and what they ask of the images.
+
+use std::path::Path;
 
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
@@ -9,7 +11,8 @@ use crate::backbone::{self, ForeignBackbone, Pretrained};
 use crate::dataset::Pixels;
 use crate::network::Variant;
 use crate::training::options::TrainOptions;
-use crate::training::transfer::BackboneModel;
+use crate::training::start::{EarlierModel, Start};
+use crate::training::transfer::{BackboneModel, Transfer};
 
 /// Folder for features in the cache folder.
 pub(super) const FEATURES_FOLDER: &str = "features";
@@ -69,26 +72,47 @@ pub(super) enum StartingPoint {
     Pretrained(Pretrained),
     /// A part of somebody else's model.
     Foreign(Box<ForeignBackbone>),
+    /// A model that this program trained.
+    Earlier(Box<EarlierModel>),
 }
 
 impl StartingPoint {
-    /// As training takes it.
-    pub(super) fn model(&self) -> BackboneModel<'_> {
+    /// As training takes it; `features` is the folder for those of a backbone.
+    pub(super) fn start<'a>(&'a self, features: &'a Path) -> Start<'a> {
+        let behind = |backbone| Start::Backbone(Transfer { backbone, features });
         match self {
-            Self::Pretrained(pretrained) => BackboneModel::Pretrained(pretrained),
-            Self::Foreign(backbone) => BackboneModel::Foreign(backbone),
+            Self::Pretrained(pretrained) => behind(BackboneModel::Pretrained(pretrained)),
+            Self::Foreign(backbone) => behind(BackboneModel::Foreign(backbone)),
+            Self::Earlier(model) => Start::Model(model),
+        }
+    }
+
+    /// Images as it wants them, unless others were asked for.
+    ///
+    /// # Errors
+    /// When what was asked for does not go with it.
+    pub(super) fn pixels(&self, wished: Pixels, options: &TrainOptions) -> Result<Pixels> {
+        match (self, options.backbone()) {
+            (Self::Pretrained(_), Some(variant)) => for_backbone(wished, variant),
+            (Self::Pretrained(_), None) => Ok(wished),
+            (Self::Foreign(backbone), _) => as_contract(&wished, &backbone.contract.preprocess),
+            (Self::Earlier(model), _) => Ok(as_before(wished, model.preprocess())),
         }
     }
 }
 
-/// The backbone of these options, where there is one.
+/// What the network of these options starts from, unless from random weights.
 ///
 /// # Errors
-/// When its weights are not there and cannot be fetched, or its file is another than when the options were made.
-pub(super) fn pretrained(
+/// When weights are not there and cannot be fetched, or a file is another than when the options were made.
+pub(super) fn starting_point(
     options: &TrainOptions,
     global: &GlobalArgs,
 ) -> Result<Option<StartingPoint>> {
+    if let Some(file) = &options.start {
+        let model = EarlierModel::open(file)?;
+        return Ok(Some(StartingPoint::Earlier(Box::new(model))));
+    }
     let Some(transfer) = &options.transfer else {
         return Ok(None);
     };
@@ -130,6 +154,44 @@ pub(super) fn as_contract(pixels: &Pixels, contract: &Preprocess) -> Result<Pixe
     Ok(Pixels::Contract(contract.clone()))
 }
 
+/// Images as an earlier model wants them, but for what was asked for.
+fn as_before(wished: Pixels, contract: &Preprocess) -> Pixels {
+    let size = |wished: Option<_>| wished.or(Some((contract.height, contract.width)));
+    let colour_of = |wished: Option<Colour>| wished.or(Some(contract.colour));
+    match wished {
+        Pixels::Wished {
+            size: None,
+            colour: None,
+            fit: None,
+        } => Pixels::Contract(contract.clone()),
+        Pixels::Wished {
+            size: wished,
+            colour,
+            fit: None,
+        } if contract.photo.is_some() => Pixels::PlainBackground {
+            size: size(wished),
+            colour: colour_of(colour),
+        },
+        Pixels::Wished {
+            size: wished,
+            colour,
+            fit,
+        } => Pixels::Wished {
+            size: size(wished),
+            colour: colour_of(colour),
+            fit: fit.or(Some(contract.fit)),
+        },
+        Pixels::PlainBackground {
+            size: wished,
+            colour,
+        } => Pixels::PlainBackground {
+            size: size(wished),
+            colour: colour_of(colour),
+        },
+        Pixels::Contract(contract) => Pixels::Contract(contract),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,5 +219,38 @@ mod tests {
         assert_eq!(wished(Some((96, 96)), None).unwrap(), expected(96));
         let error = wished(None, Some(Colour::Grey)).unwrap_err().to_string();
         assert!(error.contains("--colour grey"), "{error}");
+    }
+
+    #[test]
+    fn images_are_as_an_earlier_model_had_them_but_for_what_is_wished() {
+        let before = Preprocess {
+            fit: Fit::Crop,
+            ..Preprocess::stretch(48, 32, Colour::Rgb)
+        };
+        let wished = |size| Pixels::Wished {
+            size,
+            colour: None,
+            fit: None,
+        };
+        assert_eq!(
+            as_before(wished(None), &before),
+            Pixels::Contract(before.clone())
+        );
+        assert_eq!(
+            as_before(wished(Some((96, 96))), &before),
+            Pixels::Wished {
+                size: Some((96, 96)),
+                colour: Some(Colour::Rgb),
+                fit: Some(Fit::Crop),
+            }
+        );
+        let trimmed = Preprocess::plain_background(28, 28, Colour::Grey);
+        assert_eq!(
+            as_before(wished(Some((56, 56))), &trimmed),
+            Pixels::PlainBackground {
+                size: Some((56, 56)),
+                colour: Some(Colour::Grey),
+            }
+        );
     }
 }

@@ -31,12 +31,12 @@ use crate::training::options::TrainOptions;
 use crate::training::preset::Preset;
 use crate::training::progress::Renderer;
 use crate::training::run::{Ending, Trained, train};
-use crate::training::transfer::Transfer;
+use crate::training::start::{EarlierModel, Start};
 
 use super::GlobalArgs;
 use super::dataset::{ShapeArgs, load_settings, warn_of_skipped, with_validation};
 use super::device::DeviceChoice;
-use super::pretrained::{FEATURES_FOLDER, StartingPoint, as_contract, for_backbone, pretrained};
+use super::pretrained::{FEATURES_FOLDER, StartingPoint, for_backbone, starting_point};
 use super::signals::Stop;
 use super::tolerance::Tolerance;
 use augment::AugmentArgs;
@@ -81,6 +81,10 @@ pub struct TrainArgs {
     /// Start from the options in this file instead
     #[arg(long, value_name = "FILE.json", conflicts_with = "preset")]
     config: Option<PathBuf>,
+    /// Start from the weights of a model that was trained before, on these images or others; its network, its preparation of pictures
+    /// and what was held out are taken, too, unless other options say otherwise
+    #[arg(long, value_name = "MODEL.onnx", conflicts_with = "backbone")]
+    start_from: Option<PathBuf>,
     /// Do not train where more files of the data than this cannot be used: a number, or a share such as 0.5% [default: any number]
     #[arg(long, value_name = "N|P%")]
     max_failures: Option<Tolerance>,
@@ -151,21 +155,20 @@ fn train_into_folder(
         is_continued,
         onnxruntime_version: runtime.version.clone(),
     };
-    let pretrained = pretrained(options, global)?;
+    let starting_point = starting_point(options, global)?;
     let features = global.cache_folder()?.join(FEATURES_FOLDER);
-    let transfer = pretrained.as_ref().map(|pretrained| Transfer {
-        backbone: pretrained.model(),
-        features: &features,
-    });
     let mut settings = load_settings(&args.shape, Purpose::Training, global)?;
-    if let Some(backbone) = options.backbone() {
-        settings.pixels = for_backbone(settings.pixels, backbone)?;
-    } else if let Some(StartingPoint::Foreign(backbone)) = &pretrained {
-        settings.pixels = as_contract(&settings.pixels, &backbone.contract.preprocess)?;
-    }
+    settings.pixels = match (&starting_point, options.backbone()) {
+        (Some(point), _) => point.pixels(settings.pixels, options)?,
+        (None, Some(backbone)) => for_backbone(settings.pixels, backbone)?,
+        (None, None) => settings.pixels,
+    };
     let dataset = dataset::load(source, &settings)?;
     warn_of_skipped(&dataset);
     check_failures(&dataset, args.max_failures)?;
+    if let Some(StartingPoint::Earlier(model)) = &starting_point {
+        check_start(model, &dataset, options)?;
+    }
     let folds = options
         .transfer
         .as_ref()
@@ -195,7 +198,9 @@ fn train_into_folder(
     let outcome = train(
         &dataset,
         options,
-        transfer,
+        starting_point
+            .as_ref()
+            .map_or(Start::Random, |point| point.start(&features)),
         Machine {
             environment: &runtime.environment,
             device,
@@ -272,6 +277,24 @@ fn train_into_folder(
     }
 }
 
+/// Refuses to judge a model by images that it learnt from before, and says what it brings.
+fn check_start(model: &EarlierModel, dataset: &Dataset, options: &TrainOptions) -> Result<()> {
+    // A validation part of the data is what the user makes it.
+    if dataset.validation.is_none() {
+        let split = (options.validation_fraction, options.seed_of_split());
+        if let Some(warning) = model.check_split(&dataset.fingerprint, split)? {
+            tracing::warn!("{warning}");
+        }
+    }
+    tracing::info!(
+        "starting from {}, which knows {} of the {} classes",
+        model.file().path.display(),
+        model.classes_known(&dataset.classes),
+        dataset.classes.len()
+    );
+    Ok(())
+}
+
 /// Refuses data of which more files cannot be used than allowed.
 fn check_failures(dataset: &Dataset, allowed: Option<Tolerance>) -> Result<()> {
     let failures = dataset.skipped.len() as u64;
@@ -330,6 +353,14 @@ impl TrainArgs {
                 })?
             }
         };
+        if let Some(path) = &self.start_from {
+            let model = EarlierModel::read(path)?;
+            let before = &model.summary().options;
+            options.architecture = before.architecture.clone();
+            options.validation_fraction = before.validation_fraction;
+            options.split_seed = Some(before.seed_of_split());
+            options.start = Some(model.file().clone());
+        }
         self.network.apply(&mut options.architecture)?;
         self.transfer.apply(&mut options)?;
         self.fit.apply(&mut options)?;

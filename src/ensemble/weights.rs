@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::mem;
 
-use anyhow::{Context, Result, ensure};
-use half::f16;
+use anyhow::{Result, ensure};
 use pipeline::onnx::{GraphProto, NodeProto, TensorProto, data_type};
 
 use crate::lowering::WeightStorage;
+use crate::lowering::storage::{floats, halves};
 
 /// Operators whose second input is a weight.
 const WEIGHTED: [&str; 3] = ["Conv", "Gemm", "MatMul"];
@@ -80,31 +80,6 @@ fn only_widening(tensor: &TensorProto, nodes: &[NodeProto]) -> Option<usize> {
 
 fn is_weight(widening: &NodeProto, weights: &BTreeSet<String>) -> bool {
     widening.output.iter().all(|name| weights.contains(name))
-}
-
-fn floats(tensor: &TensorProto) -> Result<Vec<f32>> {
-    match &tensor.raw_data {
-        Some(bytes) => values(tensor, bytes, f32::from_le_bytes),
-        None => Ok(tensor.float_data.clone()),
-    }
-}
-
-fn halves(tensor: &TensorProto) -> Result<Vec<f32>> {
-    let bytes = tensor
-        .raw_data
-        .as_deref()
-        .with_context(|| format!("the half floats of {} are not raw", tensor.name()))?;
-    values(tensor, bytes, |bytes| f16::from_le_bytes(bytes).to_f32())
-}
-
-fn values<const N: usize>(
-    tensor: &TensorProto,
-    bytes: &[u8],
-    value: impl Fn([u8; N]) -> f32,
-) -> Result<Vec<f32>> {
-    let (whole, rest) = bytes.as_chunks();
-    ensure!(rest.is_empty(), "the data of {} are cut", tensor.name());
-    Ok(whole.iter().map(|&bytes| value(bytes)).collect())
 }
 
 #[cfg(test)]

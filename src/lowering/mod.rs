@@ -9,7 +9,7 @@ mod blocked;
 mod emitter;
 mod portable;
 mod recipes;
-mod storage;
+pub(crate) mod storage;
 
 use anyhow::{Context, Result};
 use pipeline::onnx::{

@@ -1,15 +1,23 @@
 //! How weights are held in a model file, and the nodes that make floats of them again. ONNX Runtime runs these once, when it loads the
 //! file: computation is float32 whatever the file holds.
 
-use anyhow::{Result, ensure};
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
 use half::f16;
-use pipeline::onnx::{AttributeProto, NodeProto, TensorProto, data_type};
+use pipeline::onnx::{AttributeProto, GraphProto, NodeProto, TensorProto, data_type};
 use serde::{Deserialize, Serialize};
 
 use crate::graph::{Graph, Role};
 
 /// Largest whole number a weight becomes; −128 is left out, so that zero is in the middle.
 const LARGEST: f32 = 127.0;
+/// What the name of a weight ends in where half floats of it are held.
+const HALVES: &str = "/float16";
+/// Where whole numbers are.
+const WHOLE: &str = "/int8";
+/// What the name of the sizes of the steps ends in.
+const STEP: &str = "/step";
 
 /// How the weights of convolutions and dense layers are held in a file. Biases, normalisations and statistics are float32 always.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,7 +80,7 @@ impl WeightStorage {
                 nodes: vec![],
             },
             Self::Float16 => {
-                let halves = format!("{name}/float16");
+                let halves = format!("{name}{HALVES}");
                 let mut bytes = Vec::with_capacity(2 * data.len());
                 for &weight in data {
                     bytes.extend(half(name, weight)?.to_le_bytes());
@@ -91,8 +99,8 @@ impl WeightStorage {
                     .flat_map(|(row, &step)| row.iter().map(move |&value| whole(value, step)))
                     .map(|whole| whole as u8);
                 let (int8, step, floats) = (
-                    format!("{name}/int8"),
-                    format!("{name}/step"),
+                    format!("{name}{WHOLE}"),
+                    format!("{name}{STEP}"),
                     format!("{name}/steps"),
                 );
                 // One step for each filter, whatever comes behind.
@@ -113,6 +121,85 @@ impl WeightStorage {
             }
         })
     }
+}
+
+/// The float tensors of a graph by the names that its nodes read them under, however they are held: the reverse of
+/// [`WeightStorage::held`].
+///
+/// # Errors
+/// When the data of a tensor are cut, or steps are missing.
+pub(crate) fn read_back(graph: &GraphProto) -> Result<BTreeMap<String, Vec<f32>>> {
+    let held: BTreeMap<&str, &TensorProto> = graph
+        .initializer
+        .iter()
+        .map(|tensor| (tensor.name(), tensor))
+        .collect();
+    let mut values = BTreeMap::new();
+    for (&name, &tensor) in &held {
+        let (name, read) = match tensor.data_type() {
+            data_type::FLOAT => (name, floats(tensor)?),
+            data_type::FLOAT16 => (name.strip_suffix(HALVES).unwrap_or(name), halves(tensor)?),
+            data_type::INT8 => {
+                let Some(name) = name.strip_suffix(WHOLE) else {
+                    continue;
+                };
+                let steps = held
+                    .get(format!("{name}{STEP}").as_str())
+                    .with_context(|| format!("the steps of {name} are missing"))?;
+                (name, multiplied(tensor, &floats(steps)?)?)
+            }
+            _ => continue,
+        };
+        values.insert(name.to_owned(), read);
+    }
+    Ok(values)
+}
+
+/// Whole numbers, one slice for each of the steps that they are of.
+fn multiplied(tensor: &TensorProto, steps: &[f32]) -> Result<Vec<f32>> {
+    let whole = tensor.raw_data.as_deref().unwrap_or_default();
+    ensure!(
+        !steps.is_empty() && !whole.is_empty() && whole.len().is_multiple_of(steps.len()),
+        "the data of {} are cut",
+        tensor.name()
+    );
+    let rows = whole.chunks_exact(whole.len() / steps.len()).zip(steps);
+    Ok(rows
+        .flat_map(|(row, step)| row.iter().map(move |&byte| f32::from(byte as i8) * step))
+        .collect())
+}
+
+/// Elements of a tensor of float32.
+///
+/// # Errors
+/// When its data are cut.
+pub(crate) fn floats(tensor: &TensorProto) -> Result<Vec<f32>> {
+    match &tensor.raw_data {
+        Some(bytes) => elements(tensor, bytes, f32::from_le_bytes),
+        None => Ok(tensor.float_data.clone()),
+    }
+}
+
+/// Elements of a tensor of float16.
+///
+/// # Errors
+/// When its data are cut, or not raw.
+pub(crate) fn halves(tensor: &TensorProto) -> Result<Vec<f32>> {
+    let bytes = tensor
+        .raw_data
+        .as_deref()
+        .with_context(|| format!("the half floats of {} are not raw", tensor.name()))?;
+    elements(tensor, bytes, |bytes| f16::from_le_bytes(bytes).to_f32())
+}
+
+fn elements<const N: usize>(
+    tensor: &TensorProto,
+    bytes: &[u8],
+    value: impl Fn([u8; N]) -> f32,
+) -> Result<Vec<f32>> {
+    let (whole, rest) = bytes.as_chunks();
+    ensure!(rest.is_empty(), "the data of {} are cut", tensor.name());
+    Ok(whole.iter().map(|&bytes| value(bytes)).collect())
 }
 
 fn half(name: &str, weight: f32) -> Result<f16> {
@@ -203,15 +290,7 @@ mod tests {
             panic!("{} tensors", held.tensors.len())
         };
         assert_eq!(step.dims, [2, 1]);
-        let floats = |tensor: &TensorProto| -> Vec<f32> {
-            let bytes = tensor.raw_data.as_deref().unwrap();
-            let (values, _) = bytes.as_chunks();
-            values
-                .iter()
-                .map(|&value| f32::from_le_bytes(value))
-                .collect()
-        };
-        let steps = floats(step);
+        let steps = floats(step).unwrap();
         let values: Vec<f32> = whole
             .raw_data
             .iter()
@@ -223,6 +302,41 @@ mod tests {
         let operators: Vec<&str> = held.nodes.iter().map(NodeProto::op_type).collect();
         assert_eq!(operators, ["Cast", "Mul"]);
         assert_eq!(held.nodes[1].output, ["weight"]);
+    }
+
+    #[test]
+    fn what_is_held_can_be_read_back() {
+        for storage in [
+            WeightStorage::Float32,
+            WeightStorage::Float16,
+            WeightStorage::Int8,
+        ] {
+            let held = storage.held("weight", &[2, 3], &WEIGHTS).unwrap();
+            let mut graph = GraphProto {
+                initializer: held.tensors,
+                node: held.nodes,
+                ..GraphProto::default()
+            };
+            let bias = TensorProto::floats("bias", &[2], &[3.0, -4.0]);
+            graph.initializer.push(bias);
+            let values = read_back(&graph).unwrap();
+            assert_eq!(values["weight"], stored(storage), "{storage:?}");
+            assert_eq!(values["bias"], [3.0, -4.0]);
+        }
+        let mut cut = WeightStorage::Int8
+            .held("weight", &[2, 3], &WEIGHTS)
+            .unwrap()
+            .tensors;
+        cut[0].raw_data = Some(vec![1; 5]);
+        let mut graph = GraphProto {
+            initializer: cut,
+            ..GraphProto::default()
+        };
+        let error = read_back(&graph).unwrap_err().to_string();
+        assert_eq!(error, "the data of weight/int8 are cut");
+        graph.initializer.truncate(1);
+        let error = read_back(&graph).unwrap_err().to_string();
+        assert_eq!(error, "the steps of weight are missing");
     }
 
     #[test]

@@ -5,6 +5,9 @@ use crate::graph::{BatchNorm, Conv2d, Dim, Graph, Initializer, Pool2d, Role, Sha
 /// Images whose shorter side is longer than this are halved in the stem until it is not.
 const LARGEST_STAGE_SIDE: usize = 40;
 
+/// What the names of the last layer's parameters begin with.
+pub const HEAD: &str = "head";
+
 /// Size of a fixed axis; 0 for one that depends on the batch.
 pub(super) fn size(graph: &Graph, x: ValueId, axis: usize) -> usize {
     match graph.shape(x).dims().get(axis) {
@@ -143,7 +146,7 @@ pub(super) fn dense(graph: &mut Graph, x: ValueId, units: usize) -> Result<Value
 /// Last dense layer: logits.
 pub(super) fn logits(graph: &mut Graph, x: ValueId, classes: usize) -> Result<ValueId, ShapeError> {
     let fan_in = size(graph, x, 1);
-    graph.scoped("head", |graph| {
+    graph.scoped(HEAD, |graph| {
         dense_from(graph, x, classes, Initializer::LecunUniform { fan_in })
     })
 }

@@ -16,6 +16,7 @@ use crate::graph::{Axes, Dim, ElementType, Graph, Shape, ShapeError, Tensor, Ten
 
 pub use cut::{Cut, HeadOptions, Trunk, build_cut, build_head};
 pub use efficientnet::{EfficientnetOptions, NormMode, Variant};
+pub use layers::HEAD;
 pub use resnet::ResnetOptions;
 pub use seed::SeedOptions;
 pub use vgg::VggOptions;

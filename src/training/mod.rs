@@ -25,6 +25,7 @@ pub mod pruning;
 pub mod run;
 pub mod schedule;
 pub mod session;
+pub mod start;
 pub mod transfer;
 pub mod validation;
 pub mod watch;

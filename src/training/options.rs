@@ -13,6 +13,7 @@ use super::balance::{BalanceOptions, Sampling};
 use super::formulation::FormulationChoice;
 use super::pruning::PruningOptions;
 use super::schedule::Schedule;
+use super::start::EarlierFile;
 use super::transfer::TransferOptions;
 use super::watch::EarlyStopping;
 
@@ -27,6 +28,8 @@ pub struct TrainOptions {
     pub architecture: Architecture,
     /// How the network learns on top of a pretrained backbone; none for a network that starts from nothing.
     pub transfer: Option<TransferOptions>,
+    /// The model whose weights the network starts from; none for random ones, or those of a backbone.
+    pub start: Option<EarlierFile>,
     /// Passes over the training images.
     pub epochs: usize,
     /// Images per step.
@@ -72,6 +75,7 @@ impl Default for TrainOptions {
         Self {
             architecture: Architecture::default(),
             transfer: None,
+            start: None,
             epochs: 12,
             batch_size: 128,
             schedule: Schedule::one_cycle(0.1),
@@ -133,6 +137,10 @@ impl TrainOptions {
         self.balance.validate()?;
         if let Some(transfer) = &self.transfer {
             transfer.validate()?;
+            ensure!(
+                self.start.is_none(),
+                "a network starts from a backbone or from an earlier model, not from both"
+            );
             if transfer.folds.is_some() {
                 ensure!(
                     self.early_stopping.is_none() && self.time_budget.is_none(),

@@ -15,6 +15,7 @@ use super::fit::{Fitted, Job, fit};
 use super::history::History;
 use super::machine::Machine;
 use super::options::TrainOptions;
+use super::start::Start;
 use super::transfer::{self, BackboneModel, Behind, TrainedUnits, Transfer};
 use super::validation::{HeldOut, held_out};
 
@@ -60,8 +61,8 @@ pub enum Ending {
 ///
 /// The weights with the best validation accuracy are kept, and of several with the same accuracy those with the lowest loss. Once
 /// `stop` is set the run ends after the step under way, with the best weights so far; before the first validation those are the
-/// weights of that moment. A network that starts from a pretrained backbone gets it as `transfer`. With a checkpoint file, a run that
-/// was ended by whatever means continues where its last checkpoint was, and comes to the same weights.
+/// weights of that moment. What the options say the weights start from is given as `start`. With a checkpoint file, a run that was
+/// ended by whatever means continues where its last checkpoint was, and comes to the same weights.
 ///
 /// # Errors
 /// When the options are out of range, the network does not fit the images, the checkpoint is of another run or cannot be written,
@@ -69,13 +70,14 @@ pub enum Ending {
 pub fn train<'m>(
     dataset: &Dataset,
     options: &TrainOptions,
-    transfer: Option<Transfer<'_>>,
+    start: Start<'_>,
     machine: impl Into<Machine<'m>>,
     checkpoints: Option<&CheckpointFile>,
     stop: &AtomicBool,
     emit: &mut dyn FnMut(&Event),
 ) -> Result<Trained> {
     options.validate()?;
+    let transfer = start.transfer();
     let machine = machine.into();
     let validation = dataset
         .validation
@@ -111,9 +113,15 @@ pub fn train<'m>(
             emit,
         );
     }
-    let network = match transfer {
-        Some(transfer) => transfer::whole_backbone(options, &task, transfer)?,
-        None => network::build(&options.architecture, &task).context("building the network")?,
+    let build = || network::build(&options.architecture, &task).context("building the network");
+    let network = match start {
+        Start::Backbone(transfer) => transfer::whole_backbone(options, &task, transfer)?,
+        Start::Random => build()?,
+        Start::Model(earlier) => {
+            let mut network = build()?;
+            earlier.start(&mut network.graph, &dataset.classes, options.seed)?;
+            network
+        }
     };
     let images = |split| LabelledImages::new(split, shape, options.augment);
     let job = Job {

@@ -12,6 +12,7 @@ use crate::training::events::Event;
 use crate::training::history::History;
 use crate::training::options::TrainOptions;
 use crate::training::run::{Ending, Trained, train};
+use crate::training::start::Start;
 
 use super::journal::{Identity, Journal};
 use super::plan::{Attempt, Plan, State};
@@ -163,7 +164,7 @@ fn attempt(
     let trained = train(
         dataset,
         &options,
-        None,
+        Start::Random,
         environment,
         None,
         &cut,

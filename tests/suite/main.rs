@@ -22,6 +22,7 @@ mod report;
 mod resume;
 mod runtime;
 mod runtime_commands;
+mod start;
 mod taxonomy;
 mod testenv;
 mod training;

@@ -14,6 +14,7 @@ use catalog::training::formulation::FormulationChoice;
 use catalog::training::options::TrainOptions;
 use catalog::training::run::{Trained, train};
 use catalog::training::schedule::Schedule;
+use catalog::training::start::Start;
 use catalog::training::transfer::{
     BackboneModel, TrainedUnits, Transfer, TransferOptions, out_of_fold,
 };
@@ -119,7 +120,7 @@ fn trained(options: &TrainOptions, features: &Path) -> Trained {
     train(
         &dataset(),
         options,
-        Some(transfer),
+        Start::Backbone(transfer),
         &runtime::training().environment,
         None,
         &AtomicBool::new(false),
