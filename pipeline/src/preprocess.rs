@@ -26,7 +26,8 @@ pub struct Preprocess {
     pub orientation: Orientation,
     /// What transparent pixels are composited on, and what padding is filled with: red, green, blue.
     pub background: [u8; 3],
-    /// Whether large JPEGs are decoded at a fraction of their size that has the detail the input needs, which is several times as fast.
+    /// Whether large JPEGs are decoded at a fraction of their size that has the detail the input needs, which is several times as fast, and
+    /// those of which no fraction has it in planes of brightness and colours that are scaled before they are joined.
     /// Photos with further steps are decoded whole all the same. Not in model files that were made before this could be chosen:
     /// what they learnt from was decoded whole.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

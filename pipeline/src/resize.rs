@@ -36,6 +36,17 @@ impl Extent {
         }
     }
 
+    /// Of another extent of the same picture, the part that this is of `whole`.
+    fn of(self, whole: Self, other: Self) -> Self {
+        let (down, across) = (other.height / whole.height, other.width / whole.width);
+        Self {
+            top: other.top + (self.top - whole.top) * down,
+            left: other.left + (self.left - whole.left) * across,
+            height: self.height * down,
+            width: self.width * across,
+        }
+    }
+
     /// The largest part in the middle with the proportions of the target.
     fn middle(self, (target_height, target_width): (u32, u32)) -> Self {
         let (target_height, target_width) = (f64::from(target_height), f64::from(target_width));
@@ -111,37 +122,181 @@ pub(crate) fn scaled(
     preprocess: &Preprocess,
 ) -> Result<Pixels> {
     let source = ImageRef::new(width, height, pixels, pixel_type(preprocess.colour))?;
+    let (size, extent) = placed(extent, preprocess);
+    scale(&source, extent, size, preprocess.filter)
+}
+
+/// Joins rows of brightness, blue and red chroma of one length: red, green, blue and a byte of no meaning for each pixel.
+pub(crate) type Join = fn([&[u8]; 3], &mut [[u8; 4]]);
+
+/// The planes of a picture, each of one channel and with its extent, of which the first has most pixels: scaled as the contract's fit says, and
+/// joined. One plane is a grey image, three are brightness and colours.
+///
+/// They are scaled down first, where a row of pixels is computed at once, and across when there are fewer rows, all colours together: of the
+/// resizer's ways that is the cheapest.
+pub(crate) fn fit_planes(
+    planes: &[(Pixels, Extent)],
+    join: Join,
+    preprocess: &Preprocess,
+    out: &mut [u8],
+) -> Result<()> {
+    let (_, whole) = planes.first().context("there are no planes")?;
+    let ((height, width), part) = placed(*whole, preprocess);
+    let filter = preprocess.filter;
+    let low = planes.iter().map(|(plane, extent)| {
+        let source = ImageRef::new(plane.width, plane.height, &plane.bytes, PixelType::U8)?;
+        let rows = Extent {
+            left: 0.0,
+            width: f64::from(plane.width),
+            ..part.of(*whole, *extent)
+        };
+        scale(&source, rows, (height, plane.width), filter)
+    });
+    let mut low = low.collect::<Result<Vec<_>>>()?;
+    let columns = Extent {
+        top: 0.0,
+        height: f64::from(height),
+        ..part
+    };
+    let inner = match (low.as_slice(), planes) {
+        ([luma, blue, red], [_, (_, of_blue), (_, of_red)]) => {
+            let blue = Stretched::new(blue, *of_blue, luma.width, *whole);
+            let red = Stretched::new(red, *of_red, luma.width, *whole);
+            let joined = joined(luma, blue, red, join);
+            let source = ImageRef::new(luma.width, height, &joined, PixelType::U8x4)?;
+            let scaled = scale(&source, columns, (height, width), filter)?;
+            let mut bytes = vec![0; scaled.bytes.len() / 4 * 3];
+            let pixels = scaled.bytes.as_chunks::<4>().0;
+            for (out, &[red, green, blue, _]) in bytes.as_chunks_mut().0.iter_mut().zip(pixels) {
+                *out = [red, green, blue];
+            }
+            Pixels { bytes, ..scaled }
+        }
+        _ => {
+            let low = low.swap_remove(0);
+            let source = ImageRef::new(low.width, height, &low.bytes, PixelType::U8)?;
+            scale(&source, columns, (height, width), filter)?
+        }
+    };
+    if (inner.height, inner.width) != (preprocess.height, preprocess.width) {
+        fill(out, preprocess.background, preprocess.colour);
+    }
+    paste(&inner, preprocess, out);
+    Ok(())
+}
+
+/// A plane of colours of which a value stands for one or several columns of brightness.
+struct Stretched<'a> {
+    plane: &'a Pixels,
+    stretch: Stretch,
+    row: Vec<u8>,
+}
+
+/// Which column of a plane belongs to a column of brightness.
+enum Stretch {
+    /// The same.
+    Same,
+    /// That of half the number.
+    Double,
+    /// These.
+    Columns(Vec<usize>),
+}
+
+impl<'a> Stretched<'a> {
+    /// For `width` columns of brightness, of which `whole` is the picture, as `extent` is of the plane.
+    fn new(plane: &'a Pixels, extent: Extent, width: u32, whole: Extent) -> Self {
+        let across = extent.width / whole.width;
+        let last = plane.width.saturating_sub(1) as usize;
+        let columns: Vec<usize> = (0..width)
+            .map(|column| {
+                let middle = f64::from(column) + 0.5 - whole.left;
+                ((middle * across + extent.left) as usize).min(last)
+            })
+            .collect();
+        let is = |expected: fn(usize) -> usize| {
+            let mut places = columns.iter().enumerate();
+            places.all(|(place, &column)| column == expected(place))
+        };
+        let stretch = if is(|place| place) {
+            Stretch::Same
+        } else if is(|place| place / 2) {
+            Stretch::Double
+        } else {
+            Stretch::Columns(columns)
+        };
+        Self {
+            plane,
+            stretch,
+            row: vec![0; width as usize],
+        }
+    }
+
+    fn row(&mut self, number: usize) -> &[u8] {
+        let width = self.plane.width as usize;
+        let own = &self.plane.bytes[number * width..][..width];
+        match &self.stretch {
+            Stretch::Same => return &own[..self.row.len()],
+            Stretch::Double => {
+                let (pairs, odd) = self.row.as_chunks_mut::<2>();
+                for (pair, &value) in pairs.iter_mut().zip(own) {
+                    *pair = [value; 2];
+                }
+                if let (Some(odd), Some(&last)) = (odd.first_mut(), own.get(pairs.len())) {
+                    *odd = last;
+                }
+            }
+            Stretch::Columns(columns) => {
+                for (value, &column) in self.row.iter_mut().zip(columns) {
+                    *value = own[column];
+                }
+            }
+        }
+        &self.row
+    }
+}
+
+/// Pixels of four bytes.
+fn joined(luma: &Pixels, mut blue: Stretched<'_>, mut red: Stretched<'_>, join: Join) -> Vec<u8> {
+    let mut bytes = vec![0; 4 * luma.bytes.len()];
+    let width = luma.width as usize;
+    let rows = luma.bytes.chunks_exact(width);
+    let out = bytes.as_chunks_mut::<4>().0.chunks_exact_mut(width);
+    for (number, (luma, out)) in rows.zip(out).enumerate() {
+        join([luma, blue.row(number), red.row(number)], out);
+    }
+    bytes
+}
+
+/// The size that a part of an image is scaled to, and that part, as the contract's fit says.
+fn placed(extent: Extent, preprocess: &Preprocess) -> ((u32, u32), Extent) {
     let target = (preprocess.height, preprocess.width);
-    let ((inner_height, inner_width), extent) = match preprocess.fit {
+    match preprocess.fit {
         Fit::Stretch => (target, extent),
         Fit::Crop => (target, extent.middle(target)),
         Fit::Pad => (inside(extent.height, extent.width, target), extent),
-    };
-    let options = ResizeOptions::new()
-        .resize_alg(algorithm(preprocess.filter))
-        .use_alpha(false)
-        .crop(extent.left, extent.top, extent.width, extent.height);
-    let channels = preprocess.colour.channels();
-    let mut bytes = vec![0; inner_height as usize * inner_width as usize * channels];
-    scale(&source, inner_height, inner_width, &options, &mut bytes)?;
-    Ok(Pixels {
-        bytes,
-        height: inner_height,
-        width: inner_width,
-    })
+    }
 }
 
 fn scale(
     source: &ImageRef<'_>,
-    height: u32,
-    width: u32,
-    options: &ResizeOptions,
-    out: &mut [u8],
-) -> Result<()> {
-    let mut target = Image::from_slice_u8(width, height, out, source.pixel_type())?;
+    extent: Extent,
+    (height, width): (u32, u32),
+    filter: Filter,
+) -> Result<Pixels> {
+    let options = ResizeOptions::new()
+        .resize_alg(algorithm(filter))
+        .use_alpha(false)
+        .crop(extent.left, extent.top, extent.width, extent.height);
+    let mut bytes = vec![0; height as usize * width as usize * source.pixel_type().size()];
+    let mut target = Image::from_slice_u8(width, height, &mut bytes, source.pixel_type())?;
     RESIZER
-        .with_borrow_mut(|resizer| resizer.resize(source, &mut target, options))
-        .context("could not be resized")
+        .with_borrow_mut(|resizer| resizer.resize(source, &mut target, &options))
+        .context("could not be resized")?;
+    Ok(Pixels {
+        bytes,
+        height,
+        width,
+    })
 }
 
 /// The largest shape of the source's proportions inside the target, each side at least one pixel.

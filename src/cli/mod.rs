@@ -41,7 +41,7 @@ fn long_version() -> &'static str {
     static TEXT: OnceLock<String> = OnceLock::new();
     TEXT.get_or_init(|| {
         format!(
-            "{}\nJPEG at a fraction of its size: {}",
+            "{}\nJPEG for small inputs: {}",
             env!("CARGO_PKG_VERSION"),
             decode::reduced_jpeg_decoder()
         )

@@ -46,6 +46,15 @@ fn scaled_size(height: u32, width: u32, preprocess: &Preprocess) -> (f64, f64) {
     (f64::from(size.0), f64::from(size.1))
 }
 
+/// Whether the whole picture has at least the pixels that it is scaled to, along each side, and more along one.
+pub(super) fn is_made_smaller((height, width): (u32, u32), preprocess: &Preprocess) -> bool {
+    let (needed_height, needed_width) = scaled_size(height, width, preprocess);
+    let (height, width) = (f64::from(height), f64::from(width));
+    height >= needed_height
+        && width >= needed_width
+        && (height, width) != (needed_height, needed_width)
+}
+
 fn covers(side: u32, eighths: u8, needed: f64) -> bool {
     reduced(side, eighths) >= needed
 }
@@ -55,7 +64,7 @@ fn reduced(side: u32, eighths: u8) -> f64 {
 }
 
 /// Height and width of a stored picture once it is turned.
-pub(super) fn upright(height: u32, width: u32, orientation: Orientation) -> (u32, u32) {
+pub(super) fn upright<T>(height: T, width: T, orientation: Orientation) -> (T, T) {
     use Orientation::{Rotate90, Rotate90FlipH, Rotate270, Rotate270FlipH};
     match orientation {
         Rotate90 | Rotate270 | Rotate90FlipH | Rotate270FlipH => (width, height),
@@ -63,19 +72,28 @@ pub(super) fn upright(height: u32, width: u32, orientation: Orientation) -> (u32
     }
 }
 
-/// What of reduced pixels, turned upright, stands for the picture of `height × width`: where a side is no multiple of the blocks, the last
-/// row or column as stored stands for less than the others.
-pub(super) fn extent(
+/// What of reduced pixels, turned upright, stands for the picture of `height × width`; see [`extent`].
+pub(super) fn reduced_extent(
     pixels: &Pixels,
     (height, width): (u32, u32),
     eighths: u8,
+    orientation: Orientation,
+) -> Extent {
+    let content = (reduced(height, eighths), reduced(width, eighths));
+    extent(pixels, content, orientation)
+}
+
+/// What of pixels, turned upright, stands for a picture of which they show `height × width`: where that is no whole number, the last row or
+/// column as stored stands for less than the others.
+pub(super) fn extent(
+    pixels: &Pixels,
+    (height, width): (f64, f64),
     orientation: Orientation,
 ) -> Extent {
     use Orientation::{
         FlipHorizontal, FlipVertical, NoTransforms, Rotate90, Rotate90FlipH, Rotate180, Rotate270,
         Rotate270FlipH,
     };
-    let (height, width) = (reduced(height, eighths), reduced(width, eighths));
     let (is_bottom_first, is_right_first) = match orientation {
         NoTransforms | Rotate90FlipH => (false, false),
         FlipHorizontal | Rotate90 => (false, true),
@@ -109,6 +127,14 @@ mod tests {
         assert_eq!(eighths(447, 4000), Some(2));
         assert_eq!(eighths(112, 120), Some(4));
         assert_eq!(eighths(111, 120), None);
+    }
+
+    #[test]
+    fn what_is_not_made_smaller_stays_as_it_is() {
+        let stretch = Preprocess::stretch(30, 20, Colour::Grey);
+        for (size, expected) in [((30, 20), false), ((31, 20), true), ((29, 400), false)] {
+            assert_eq!(is_made_smaller(size, &stretch), expected, "{size:?}");
+        }
     }
 
     #[test]

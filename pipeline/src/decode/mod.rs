@@ -28,6 +28,7 @@ use image::{DynamicImage, ImageDecoder, ImageError, ImageResult};
 
 use crate::preprocess::{Orientation, Preprocess};
 use crate::resize;
+use baseline::join_row;
 pub use budget::{Held, MemoryBudget};
 pub use guard::install_quiet_panic_hook;
 pub(crate) use pixels::Pixels;
@@ -205,7 +206,8 @@ fn decode(
     })
 }
 
-/// Decodes as little of a large, flawless JPEG as the contract needs; `None` for any other.
+/// Decodes as little of a large, flawless JPEG as the contract needs, or all of it without joining its colours before they are scaled; `None`
+/// for any other.
 fn decode_reduced(
     bytes: &[u8],
     preprocess: &Preprocess,
@@ -226,19 +228,33 @@ fn decode_reduced(
         Orientation::Ignore => NoTransforms,
     };
     let upright = detail::upright(height, width, orientation);
-    let Some(eighths) = detail::sufficient_eighths(upright, preprocess) else {
-        return Ok(None);
+    let eighths = detail::sufficient_eighths(upright, preprocess);
+    let _held = match eighths {
+        Some(eighths) => read::take(memory, jpeg.cost(eighths, jpeg::is_progressive(bytes)))?,
+        None if detail::is_made_smaller(upright, preprocess) => {
+            read::take(memory, jpeg.cost(8, false))?
+        }
+        None => return Ok(None),
     };
-    let _held = read::take(memory, jpeg.cost(eighths, jpeg::is_progressive(bytes)))?;
-    let Some(mut image) = jpeg.decode(eighths, preprocess.colour) else {
-        return Ok(None);
+    let fitted = match eighths {
+        Some(eighths) => {
+            let Some(mut image) = jpeg.decode(eighths, preprocess.colour) else {
+                return Ok(None);
+            };
+            image.apply_orientation(orientation);
+            let reduced = pixels::convert(image, preprocess.colour, preprocess.background);
+            let extent = detail::reduced_extent(&reduced, upright, eighths, orientation);
+            let size = (reduced.height, reduced.width);
+            resize::fit_extent(&reduced.bytes, size, extent, preprocess, out)
+        }
+        None => {
+            let Some(planes) = jpeg.planes(preprocess.colour, orientation) else {
+                return Ok(None);
+            };
+            resize::fit_planes(&planes, join_row, preprocess, out)
+        }
     };
-    image.apply_orientation(orientation);
-    let reduced = pixels::convert(image, preprocess.colour, preprocess.background);
-    let extent = detail::extent(&reduced, upright, eighths, orientation);
-    let size = (reduced.height, reduced.width);
-    resize::fit_extent(&reduced.bytes, size, extent, preprocess, out)
-        .map_err(|error| Fault::new(Status::Corrupt, error.to_string()))?;
+    fitted.map_err(|error| Fault::new(Status::Corrupt, error.to_string()))?;
     Ok(Some(Decoded {
         format: Format::Jpeg,
         width,

@@ -1,4 +1,5 @@
-//! JPEG at a fraction of its size, straight from the DCT coefficients: what a small input needs of a large photo.
+//! JPEG for a small input: at a fraction of its size, straight from the DCT coefficients, where that has the detail, else in planes of
+//! brightness and colours.
 //!
 //! The usual kind of file is decoded by [`BaselineJpeg`], which takes about half the time where a small fraction is asked for; everything
 //! else, by libjpeg. Only flawless files come out of here. Others are `None` and left to the decoder of whole pictures, which can say
@@ -7,14 +8,17 @@
 use image::metadata::Orientation;
 use image::{DynamicImage, GrayImage, RgbImage};
 
-use super::baseline::BaselineJpeg;
+use super::baseline::{BaselineJpeg, WholePlane};
+use super::detail;
 use super::libjpeg::{self, Libjpeg};
+use super::pixels::Pixels;
 use crate::preprocess::Colour;
+use crate::resize::Extent;
 
 /// The most eighths for which [`BaselineJpeg`] is the faster one: of more detail it would have to compute what libjpeg has SIMD for.
 const FEW_EIGHTHS: u8 = 2;
 
-/// What decodes JPEGs at a fraction of their size, for `--version` and reports.
+/// What decodes JPEGs for inputs that are smaller, for `--version` and reports.
 pub fn description() -> &'static str {
     match libjpeg::has_simd() {
         false => {
@@ -115,6 +119,37 @@ impl<'a> ReducedJpeg<'a> {
             1 => GrayImage::from_raw(width, height, raster.bytes).map(DynamicImage::from),
             _ => RgbImage::from_raw(width, height, raster.bytes).map(DynamicImage::from),
         }
+    }
+
+    /// The planes of the whole picture, turned upright, each with what of it is the picture: brightness, and where the file has colours and
+    /// they are `wanted`, these. `None` where [`BaselineJpeg`] does not take the file, and for grey files where colours are wanted.
+    pub(super) fn planes(
+        self,
+        wanted: Colour,
+        orientation: Orientation,
+    ) -> Option<Vec<(Pixels, Extent)>> {
+        let Header::Baseline(jpeg) = self.header else {
+            return None;
+        };
+        if jpeg.channels() < wanted.channels() {
+            return None;
+        }
+        let planes = jpeg.planes(wanted == Colour::Grey)?;
+        let upright = |plane: WholePlane| {
+            let (height, width) = plane.content;
+            let image = GrayImage::from_raw(plane.width as u32, plane.height as u32, plane.bytes)?;
+            let mut image = DynamicImage::from(image);
+            image.apply_orientation(orientation);
+            let pixels = Pixels {
+                height: image.height(),
+                width: image.width(),
+                bytes: image.into_bytes(),
+            };
+            let content = detail::upright(height, width, orientation);
+            let extent = detail::extent(&pixels, content, orientation);
+            Some((pixels, extent))
+        };
+        planes.into_iter().map(upright).collect()
     }
 }
 

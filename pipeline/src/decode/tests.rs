@@ -457,6 +457,79 @@ fn a_jpeg_decoded_at_a_fraction_of_its_size_looks_like_the_whole_one() {
 }
 
 #[test]
+fn colours_that_are_scaled_before_they_are_joined_look_like_those_of_the_whole_picture() {
+    // Every sampling there is, and sides that end within a unit.
+    for sampling in [(1, 1), (2, 1), (1, 2), (2, 2), (4, 1)] {
+        let jpeg = subsampled(&photo_of(403, 285), sampling);
+        for orientation in 1..=8 {
+            let jpeg = with_orientation(&jpeg, orientation);
+            for fit in [Fit::Stretch, Fit::Pad, Fit::Crop] {
+                for colour in [Colour::Rgb, Colour::Grey] {
+                    let planes = Preprocess {
+                        fit,
+                        ..Preprocess::stretch(210, 224, colour)
+                    };
+                    let ((said, ours), (said_of_whole, whole)) =
+                        (decoded(&jpeg, &planes), decoded(&jpeg, &whole(&planes)));
+                    assert_eq!(said, said_of_whole);
+                    assert_ne!(ours, whole, "decoded in another way");
+                    let differences = ours.iter().zip(&whole).map(|(a, b)| a.abs_diff(*b));
+                    let mean = differences.map(f64::from).sum::<f64>() / ours.len() as f64;
+                    assert!(
+                        mean < 1.5,
+                        "{sampling:?}, {orientation}, {fit:?}, {colour:?}: {mean}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_jpeg_that_is_not_made_smaller_is_taken_as_it_is() {
+    let jpeg = subsampled(&photo_of(40, 30), (2, 2));
+    for (height, width) in [(30, 40), (31, 40), (60, 20)] {
+        let contract = Preprocess::stretch(height, width, Colour::Rgb);
+        assert_eq!(decoded(&jpeg, &contract), decoded(&jpeg, &whole(&contract)));
+    }
+}
+
+/// Slow changes of brightness and colour, darker to the left and the top.
+fn photo_of(width: u32, height: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, y| {
+        let (across, down) = (x * 200 / width, y * 200 / height);
+        Rgb([
+            across as u8 + 30,
+            down as u8 + 20,
+            ((across + down) / 2) as u8,
+        ])
+    })
+}
+
+/// A JPEG whose colours have one value for so many pixels, across and down.
+fn subsampled(image: &RgbImage, sampling: (u8, u8)) -> Vec<u8> {
+    let mut compress = mozjpeg::Compress::new(mozjpeg::ColorSpace::JCS_RGB);
+    compress.set_size(image.width() as usize, image.height() as usize);
+    compress.set_fastest_defaults();
+    compress.set_quality(95.0);
+    compress.set_chroma_sampling_pixel_sizes(sampling, sampling);
+    let mut started = compress.start_compress(Vec::new()).unwrap();
+    started.write_scanlines(image).unwrap();
+    started.finish().unwrap()
+}
+
+/// A JPEG with an EXIF block.
+fn with_orientation(jpeg: &[u8], orientation: u8) -> Vec<u8> {
+    let mut content = b"Exif\0\0".to_vec();
+    content.extend(exif(orientation));
+    let mut bytes = vec![0xFF, 0xD8, 0xFF, 0xE1];
+    bytes.extend((content.len() as u16 + 2).to_be_bytes());
+    bytes.extend(content);
+    bytes.extend(&jpeg[2..]);
+    bytes
+}
+
+#[test]
 fn the_content_stays_in_its_place_where_blocks_go_beyond_the_edge() {
     // The last blocks have one pixel of the picture: taken for whole ones, they would move all edges by a hundredth of the side.
     let photo = RgbImage::from_fn(401, 281, |x, y| {
@@ -484,6 +557,7 @@ fn the_content_stays_in_its_place_where_blocks_go_beyond_the_edge() {
 fn what_is_said_of_a_damaged_jpeg_does_not_depend_on_the_size_it_is_decoded_at() {
     install_quiet_panic_hook();
     let reduced = Preprocess::stretch(24, 30, Colour::Rgb);
+    let planes = Preprocess::stretch(240, 300, Colour::Rgb);
     let whole = whole(&reduced);
     let jpeg = jpeg_with_orientation(1);
     let mut seed = 7u32;
@@ -497,6 +571,7 @@ fn what_is_said_of_a_damaged_jpeg_does_not_depend_on_the_size_it_is_decoded_at()
         let (small, large) = (said(&reduced), said(&whole));
         flaws += usize::from(large.as_ref().is_ok_and(|large| large.status != Status::Ok));
         assert_eq!(small, large);
+        assert_eq!(said(&planes), large);
     }
     assert!(flaws > 10, "{flaws}");
 }

@@ -1,8 +1,11 @@
-//! The usual kind of JPEG at a fraction of its size: one pass, Huffman codes, 8 bits.
+//! The usual kind of JPEG for a small input: one pass, Huffman codes, 8 bits.
 //!
-//! Nearly all the time goes into Huffman codes, and nearly all of these are of no use for a small picture. So coefficients are only looked
-//! at where they matter; of the others the number of bits is enough. The pixels are means of those of the whole picture, and what each
+//! At a fraction of the size, nearly all the time goes into Huffman codes, and nearly all of these are of no use. So coefficients are only
+//! looked at where they matter; of the others the number of bits is enough. The pixels are means of those of the whole picture, and what each
 //! coefficient adds to them is added at once.
+//!
+//! Where all pixels matter, they are given as they are in the file: brightness and colours in planes of their own, the colours mostly of
+//! fewer pixels. To scale these and join them afterwards is less work than the other way round.
 //!
 //! It takes flawless files of that kind only. `None` says no more than that another decoder should have a look.
 
@@ -14,12 +17,15 @@ mod scan;
 mod segments;
 mod tables;
 mod transform;
+mod whole;
 
 #[cfg(test)]
 mod tests;
 
+pub(super) use colour::join_row;
 pub(super) use header::EXIF_HEADER;
 use header::Header;
+use scan::Scale;
 
 /// A JPEG whose header was read.
 pub(super) struct BaselineJpeg<'a> {
@@ -34,6 +40,16 @@ pub(super) struct Raster {
     /// 1 for grey, 3 for red, green and blue.
     pub(super) channels: usize,
     pub(super) bytes: Vec<u8>,
+}
+
+/// One component of the whole picture.
+#[derive(Debug, PartialEq)]
+pub(super) struct WholePlane {
+    pub(super) height: usize,
+    pub(super) width: usize,
+    pub(super) bytes: Vec<u8>,
+    /// How much of the rows and columns is the picture: where colours stand for several pixels, the last one stands for fewer.
+    pub(super) content: (f64, f64),
 }
 
 impl<'a> BaselineJpeg<'a> {
@@ -61,13 +77,13 @@ impl<'a> BaselineJpeg<'a> {
     pub(super) fn decode(&self, eighths: u8, is_grey: bool) -> Option<Raster> {
         let eighths = usize::from(eighths);
         let wanted = if is_grey { 1 } else { self.channels() };
-        let planes = scan::decode(&self.header, eighths, wanted)?;
+        let planes = scan::decode(&self.header, Scale::Eighths(eighths), wanted)?;
         let (height, width) = (
             (self.header.height * eighths).div_ceil(8),
             (self.header.width * eighths).div_ceil(8),
         );
         let bytes = match planes.as_slice() {
-            [grey] => colour::cropped(grey, height, width),
+            [_] => colour::cropped(planes.into_iter().next()?, height, width),
             [luma, blue, red] => colour::rgb([luma, blue, red], height, width),
             _ => return None,
         };
@@ -77,5 +93,28 @@ impl<'a> BaselineJpeg<'a> {
             channels: wanted,
             bytes,
         })
+    }
+
+    /// The whole picture: brightness, and where colours are there and wanted, blue and red chroma (JFIF 1.02).
+    pub(super) fn planes(&self, is_grey: bool) -> Option<Vec<WholePlane>> {
+        let wanted = if is_grey { 1 } else { self.channels() };
+        let planes = scan::decode(&self.header, Scale::Whole, wanted)?;
+        let units = scan::Units::new(&self.header);
+        let components = self.header.components.iter();
+        Some(
+            components
+                .zip(planes)
+                .map(|(component, plane)| {
+                    let content = units.content(&self.header, component);
+                    let (height, width) = (content.0.ceil() as usize, content.1.ceil() as usize);
+                    WholePlane {
+                        bytes: colour::cropped(plane, height, width),
+                        height,
+                        width,
+                        content,
+                    }
+                })
+                .collect(),
+        )
     }
 }

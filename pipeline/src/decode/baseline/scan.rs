@@ -8,8 +8,18 @@ use super::huffman::{Coefficients, Table};
 use super::segments::Segments;
 use super::tables;
 use super::transform::{QuarterShares, Quarters, StripShares, Strips, block_mean};
+use super::whole::{Block, Scales};
 
-/// One component at the reduced size, in whole units.
+/// How large planes are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scale {
+    /// All at so many eighths of the image's size.
+    Eighths(usize),
+    /// Each with all of its own pixels.
+    Whole,
+}
+
+/// One component, in whole units.
 pub(super) struct Plane {
     pub(super) bytes: Vec<u8>,
     /// Bytes of a row.
@@ -42,6 +52,8 @@ enum Reduction {
     Quarters(Box<QuarterShares>, usize, usize),
     /// 4 in some direction, up to 4 in the other.
     Strips(Box<StripShares>, usize, usize),
+    /// 8 × 8, each pixel by itself.
+    Nothing(Box<Scales>),
 }
 
 impl Reduction {
@@ -90,18 +102,35 @@ impl Units {
             is_interleaved,
         }
     }
+
+    /// Blocks of a component in a unit, one above the other and side by side.
+    fn blocks(&self, component: &Component) -> (usize, usize) {
+        match self.is_interleaved {
+            true => (component.rows, component.columns),
+            false => (1, 1),
+        }
+    }
+
+    /// Rows and columns of a component that are the picture.
+    pub(super) fn content(&self, header: &Header, component: &Component) -> (f64, f64) {
+        let (rows, columns) = self.blocks(component);
+        let own = |side: usize, own: usize, most: usize| (side * own) as f64 / most as f64;
+        (
+            own(header.height, rows, self.most.0),
+            own(header.width, columns, self.most.1),
+        )
+    }
 }
 
-/// The first `wanted` components at `eighths` / 8 of the image's size, all of the same size; `None` where the file breaks a rule, or the
-/// components have sizes that do not go together.
+/// The first `wanted` components; `None` where the file breaks a rule, or the components have sizes that do not go together at this scale.
 #[inline(always)]
-pub(super) fn decode(header: &Header, eighths: usize, wanted: usize) -> Option<Vec<Plane>> {
+pub(super) fn decode(header: &Header, scale: Scale, wanted: usize) -> Option<Vec<Plane>> {
     let units = Units::new(header);
     let mut channels = header
         .components
         .iter()
         .enumerate()
-        .map(|(number, component)| Channel::new(component, &units, eighths, number < wanted))
+        .map(|(number, component)| Channel::new(component, &units, scale, number < wanted))
         .collect::<Option<Vec<_>>>()?;
     let segments = Segments::new(header.scan)?;
     let count = units.rows * units.columns;
@@ -136,29 +165,31 @@ pub(super) fn decode(header: &Header, eighths: usize, wanted: usize) -> Option<V
 }
 
 impl Channel {
-    fn new(component: &Component, units: &Units, eighths: usize, is_wanted: bool) -> Option<Self> {
+    fn new(component: &Component, units: &Units, scale: Scale, is_wanted: bool) -> Option<Self> {
         let (most_rows, most_columns) = units.most;
-        let (rows, columns) = match units.is_interleaved {
-            true => (component.rows, component.columns),
-            false => (1, 1),
-        };
-        // A component with fewer blocks has blocks of more pixels.
-        let parts = |most: usize, own: usize| {
-            let eighths = eighths * most;
-            eighths.is_multiple_of(own).then_some(eighths / own)
-        };
-        let (reduction, height, width) = match is_wanted {
-            true => (
-                Reduction::new(
+        let (rows, columns) = units.blocks(component);
+        let (reduction, height, width) = match scale {
+            _ if !is_wanted => (Reduction::Skipped, 0, 0),
+            Scale::Whole => {
+                let scales = Scales::new(component.quantisation);
+                (Reduction::Nothing(Box::new(scales)), 8 * rows, 8 * columns)
+            }
+            Scale::Eighths(eighths) => {
+                // A component with fewer blocks has blocks of more pixels.
+                let parts = |most: usize, own: usize| {
+                    let eighths = eighths * most;
+                    eighths.is_multiple_of(own).then_some(eighths / own)
+                };
+                let reduction = Reduction::new(
                     parts(most_rows, rows)?,
                     parts(most_columns, columns)?,
                     component,
-                )?,
-                units.rows * most_rows * eighths,
-                units.columns * most_columns * eighths,
-            ),
-            false => (Reduction::Skipped, 0, 0),
+                )?;
+                (reduction, most_rows * eighths, most_columns * eighths)
+            }
         };
+        // Of a unit, and of all of them.
+        let (height, width) = (units.rows * height, units.columns * width);
         Some(Self {
             rows,
             columns,
@@ -222,6 +253,19 @@ impl Channel {
                         *out.first_mut()? = above;
                         *out.get_mut(stride)? = below;
                     }
+                }
+            }
+            Reduction::Nothing(ref scales) => {
+                let mut block = Block::default();
+                block.add(scales, 0, dc);
+                let is_varied = self.ac.each_of_block(bits, |place, value| {
+                    block.add(scales, place, value);
+                })?;
+                let start = row * 8 * stride + column * 8;
+                let out = self.plane.bytes.get_mut(start..)?;
+                match is_varied {
+                    true => block.write(out, stride)?,
+                    false => fill(out, stride, (8, 8), block_mean(dc.wrapping_mul(self.step))),
                 }
             }
             Reduction::Strips(ref shares, rows, columns) => {

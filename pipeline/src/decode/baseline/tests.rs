@@ -130,6 +130,33 @@ proptest! {
     }
 
     #[test]
+    fn planes_are_the_whole_picture(recipe in recipe()) {
+        let jpeg = recipe.jpeg(false);
+        let file = BaselineJpeg::open(&jpeg).unwrap();
+        let planes = file.planes(false).unwrap();
+        prop_assert_eq!(planes.len(), if recipe.is_grey { 1 } else { 3 });
+        let luma = &planes[0];
+        prop_assert_eq!((luma.height, luma.width), (recipe.height, recipe.width));
+        let expected = theirs(&jpeg, 8, true).unwrap();
+        let bytes = luma.bytes.iter().zip(&expected.bytes);
+        prop_assert!(bytes.map(|(a, b)| a.abs_diff(*b)).all(|difference| difference <= 1));
+        if let [luma, blue, red] = planes.as_slice() {
+            let (across, down) = recipe.sampling;
+            let content = (recipe.height as f64 / f64::from(down), recipe.width as f64 / f64::from(across));
+            prop_assert_eq!([blue.content, red.content], [content, content]);
+            prop_assert_eq!(blue.bytes.len(), content.0.ceil() as usize * content.1.ceil() as usize);
+            if recipe.sampling == (1, 1) {
+                let pixels = luma.bytes.iter().zip(&blue.bytes).zip(&red.bytes);
+                let ours: Vec<u8> = pixels.flat_map(|((&luma, &blue), &red)| colour::rgb_of([luma, blue, red])).collect();
+                let theirs = theirs(&jpeg, 8, false).unwrap();
+                let pairs = ours.iter().zip(&theirs.bytes);
+                prop_assert!(pairs.map(|(a, b)| a.abs_diff(*b)).max().unwrap() <= allowed(3));
+            }
+        }
+        prop_assert_eq!(file.planes(true).unwrap(), [planes.into_iter().next().unwrap()]);
+    }
+
+    #[test]
     fn what_libjpeg_complains_about_is_refused(
         recipe in recipe(),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
@@ -151,6 +178,11 @@ proptest! {
                 prop_assert_eq!(ours.bytes.len(), theirs.unwrap().bytes.len());
             }
         }
+        for is_grey in [true, false] {
+            if BaselineJpeg::open(&jpeg).and_then(|jpeg| jpeg.planes(is_grey)).is_some() {
+                prop_assert!(theirs(&jpeg, 8, is_grey).is_some());
+            }
+        }
     }
 
     #[test]
@@ -159,6 +191,7 @@ proptest! {
         jpeg.extend(bytes);
         for is_grey in [true, false] {
             ours(&jpeg, 2, is_grey);
+            BaselineJpeg::open(&jpeg).and_then(|jpeg| jpeg.planes(is_grey));
         }
     }
 }

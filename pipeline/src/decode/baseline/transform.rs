@@ -5,7 +5,7 @@
 //! decoding the whole picture and averaging gives, but for rounding.
 
 /// `cos(k π / 16)`.
-const COSINES: [f64; 9] = [
+pub(super) const COSINES: [f64; 9] = [
     1.0,
     0.980_785_280_403_230_4,
     0.923_879_532_511_286_7,
@@ -18,7 +18,7 @@ const COSINES: [f64; 9] = [
 ];
 
 /// Where the coefficients of a block come: row × 8 + column, lowest frequencies first (ITU T.81, figure A.6).
-const ZIGZAG: [u8; 64] = [
+pub(super) const ZIGZAG: [u8; 64] = [
     0, 1, 8, 16, 9, 2, 3, 10, 17, 24, 32, 25, 18, 11, 4, 5, 12, 19, 26, 33, 40, 48, 41, 34, 27, 20,
     13, 6, 7, 14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23, 30, 37, 44, 51, 58, 59,
     52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63,
@@ -230,23 +230,28 @@ impl Strips {
     }
 }
 
+/// To a number this large a sum is rounded to whole ones, which are then its lowest bits; but halves to even numbers.
+pub(super) const SHIFT: f32 = 12_582_912.0;
+/// What makes the larger number of halves.
+pub(super) const ABOVE_HALF: f32 = 1.0 / 4096.0;
+
 /// The nearest byte; the larger one where two are.
 #[inline(always)]
-fn rounded(value: f32) -> u8 {
-    // To a number this large the sum is rounded to whole ones, which are then its lowest bits; but halves to even numbers.
-    const SHIFT: f32 = 12_582_912.0;
-    const ABOVE_HALF: f32 = 1.0 / 4096.0;
+pub(super) fn rounded(value: f32) -> u8 {
     ((value + ABOVE_HALF).clamp(0.0, 255.0) + SHIFT).to_bits() as u8
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
     /// The pixels of a block by the formula, less 128.
-    fn pixels(coefficients: &[i32; 64], quantisation: &[u8; 64]) -> [[f64; 8]; 8] {
+    pub(in super::super) fn pixels(
+        coefficients: &[i32; 64],
+        quantisation: &[u8; 64],
+    ) -> [[f64; 8]; 8] {
         let c = |frequency: usize, at: usize| match frequency {
             0 => 1.0 / 8.0_f64.sqrt(),
             _ => ((2 * at + 1) as f64 * frequency as f64 * std::f64::consts::PI / 16.0).cos() / 2.0,
