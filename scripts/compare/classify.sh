@@ -3,7 +3,7 @@
 #
 #     scripts/compare/classify.sh --photos DIR [--work DIR] [--rounds N] [--only CASE…] [--without PROGRAM…]
 #
-# DIR has folders of classes with JPEG photos of about 400×533 pixels; 6,000 files and others are made of them. PYTHON names a Python with
+# DIR has folders of classes with JPEG photos of about 400×533 pixels; 24,000 files and others are made of them. PYTHON names a Python with
 # scripts/compare/requirements.txt installed (default: python3), CATALOG the program and BARE_RATES its benchmark (default: builds
 # of this source).
 set -euo pipefail

@@ -71,6 +71,9 @@ pub(super) fn run(arguments: &ClassifyArgs, global: &GlobalArgs) -> Result<ExitC
             Placing {
                 devices: &devices,
                 sessions: classifiers.len(),
+                images_per_run: classifiers
+                    .first()
+                    .map_or(0, |first| first.images_per_run(settings.batch_size)),
             },
             &finished,
             started,

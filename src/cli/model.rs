@@ -6,8 +6,9 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
 use ort::ep::{CUDA, ExecutionProvider as _};
 use pipeline::model::{
-    Classifier, Device, ForeignFacts, ModelFile, ModelFileError, SessionSettings,
+    Classifier, Device, ForeignFacts, Metadata, ModelFile, ModelFileError, SessionSettings,
 };
+use serde_json::Value;
 
 use super::device::DeviceChoice;
 use crate::default_model::default_model;
@@ -15,6 +16,8 @@ use crate::runtime::{Runtime, cuda};
 
 /// Sessions on one GPU, so that one batch is copied while another is computed.
 const SESSIONS_PER_GPU: usize = 2;
+/// Most sessions on the processor, unless more are asked for: each has the weights, and batches of its own.
+const SESSIONS_ON_CPU: usize = 4;
 
 /// Options that say which model runs, and where.
 #[derive(Debug, Args)]
@@ -29,16 +32,24 @@ pub(super) struct ModelArgs {
     /// Preprocessing contract of a model that was not made by catalog, as JSON
     #[arg(long, value_name = "FILE")]
     preprocess: Option<PathBuf>,
-    /// Decode JPEGs whole, even where a fraction of their size covers the model's input: slower, and there to compare
+    /// Decode JPEGs whole and scale them afterwards, even where a fraction of their size covers the model's input: slower, and there
+    /// to compare
     #[arg(long)]
     whole_jpegs: bool,
     /// Where the model runs: auto, cpu, cuda or cuda:N; classify takes several GPUs, as in cuda:0,1
     #[arg(long, default_value = "auto")]
     device: DeviceChoice,
-    /// Images per run of the model
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one)]
-    batch_size: usize,
+    /// Images per run of the model [default: 64, or fewer where a model does little with large images, on a processor]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    batch_size: Option<usize>,
 }
+
+/// Images that are decoded before the model gets them, where nothing else was asked for.
+const BATCH_SIZE: usize = 64;
+/// Operations for a byte of an image that are few.
+const LITTLE: u64 = 2_000;
+/// Bytes of images whose first layers are in the caches.
+const CACHED_INPUT: usize = 5 << 18;
 
 /// A number of things that cannot be none.
 pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
@@ -55,9 +66,9 @@ pub(super) fn cores() -> usize {
 }
 
 impl ModelArgs {
-    /// Images per run of the model.
+    /// Images that are decoded before the model gets them.
     pub(super) fn batch_size(&self) -> usize {
-        self.batch_size
+        self.batch_size.unwrap_or(BATCH_SIZE)
     }
 
     /// Reads the model file and checks it, or takes the embedded one and says so.
@@ -106,7 +117,10 @@ impl ModelArgs {
         model: &ModelFile,
         threads: usize,
     ) -> Result<(Classifier, Device)> {
-        let load = |device| load(runtime, model, device, threads).map(|loaded| (loaded, device));
+        let load = |device| {
+            let loaded = self.load(runtime, model, device, threads)?;
+            Ok((loaded, device))
+        };
         match self.device {
             DeviceChoice::Several(_) => {
                 bail!("this runs on one GPU: name one with --device cuda:N")
@@ -132,8 +146,9 @@ impl ModelArgs {
         }
     }
 
-    /// As [`Self::classifier`], on every device that the user wants, with several sessions on each: `sessions`, or by default one
-    /// on the processor, whose threads they share, and [`SESSIONS_PER_GPU`] on a GPU.
+    /// As [`Self::classifier`], on every device that the user wants, with several sessions on each: `sessions`, or by default
+    /// [`SESSIONS_PER_GPU`] on a GPU and one for each of the `threads` on the processor, up to [`SESSIONS_ON_CPU`]. Sessions on the processor
+    /// share the threads: threads of one session wait for each other after every operator, and for a core that is decoding.
     pub(super) fn classifiers(
         &self,
         runtime: &Runtime,
@@ -141,11 +156,13 @@ impl ModelArgs {
         threads: usize,
         sessions: Option<usize>,
     ) -> Result<(Vec<Classifier>, Vec<Device>)> {
-        let threads = threads.div_ceil(sessions.unwrap_or(1));
+        let on_processor = sessions.unwrap_or(threads.min(SESSIONS_ON_CPU));
+        // On a GPU their number does not matter.
+        let threads = threads.div_ceil(on_processor);
         let (mut classifiers, devices) = match &self.device {
             DeviceChoice::Several(numbers) => {
                 let devices: Vec<_> = numbers.iter().copied().map(Device::Cuda).collect();
-                let load = |&device: &Device| load(runtime, model, device, threads);
+                let load = |&device: &Device| self.load(runtime, model, device, threads);
                 let classifiers = devices.iter().map(load).collect::<Result<Vec<_>>>()?;
                 (classifiers, devices)
             }
@@ -154,32 +171,96 @@ impl ModelArgs {
                 (vec![classifier], vec![device])
             }
         };
+        let on_each = match devices.first() {
+            Some(Device::Cuda(_)) => sessions.unwrap_or(SESSIONS_PER_GPU),
+            _ => on_processor,
+        };
         // Devices in turn, so that none has to wait while another has two batches.
-        let on_each = sessions.unwrap_or(match devices.first() {
-            Some(Device::Cuda(_)) => SESSIONS_PER_GPU,
-            _ => 1,
-        });
         for &device in (1..on_each).flat_map(|_| &devices) {
-            classifiers.push(load(runtime, model, device, threads)?);
+            classifiers.push(self.load(runtime, model, device, threads)?);
         }
         Ok((classifiers, devices))
     }
+
+    fn load(
+        &self,
+        runtime: &Runtime,
+        model: &ModelFile,
+        device: Device,
+        threads: usize,
+    ) -> Result<Classifier> {
+        if let Device::Cuda(number) = device {
+            cuda::prepare(runtime, number).with_context(|| format!("cannot run on {device}"))?;
+        }
+        let session = SessionSettings {
+            device,
+            threads,
+            // It would take the cores from the decoders.
+            spinning: false,
+        };
+        let classifier = Classifier::load(&runtime.environment, model, &session)?;
+        Ok(match (self.batch_size, device) {
+            (None, Device::Cpu) => classifier.in_runs_of(images_per_run(model.metadata())),
+            _ => classifier,
+        })
+    }
 }
 
-fn load(
-    runtime: &Runtime,
-    model: &ModelFile,
-    device: Device,
-    threads: usize,
-) -> Result<Classifier> {
-    if let Device::Cuda(number) = device {
-        cuda::prepare(runtime, number).with_context(|| format!("cannot run on {device}"))?;
+/// How many images a processor takes at a time.
+///
+/// What a network that does little with large images computes in its first layers is written to memory and fetched again where it does not
+/// fit into the caches, which takes longer than computing it. A network that does much is the faster the more images each of its weights is
+/// fetched for. `docs/benchmarks.md` has the figures. Nothing but the model decides, so that labels depend on the machine no more than they
+/// have to.
+fn images_per_run(model: &Metadata) -> usize {
+    let bytes = model.preprocess.bytes_per_image();
+    match operations(&model.summary) {
+        Some(operations) if operations < LITTLE * bytes as u64 => {
+            let fitting = (CACHED_INPUT / bytes).clamp(1, BATCH_SIZE);
+            1 << fitting.ilog2()
+        }
+        _ => BATCH_SIZE,
     }
-    let session = SessionSettings {
-        device,
-        threads,
-        // It would take the cores from the decoders.
-        spinning: false,
-    };
-    Classifier::load(&runtime.environment, model, &session)
+}
+
+/// Operations for one image, as the summary of a training says, or those of its members.
+fn operations(summary: &Value) -> Option<u64> {
+    match summary.get("members").and_then(Value::as_array) {
+        Some(members) => members.iter().map(operations).sum(),
+        None => summary.get("flops_per_image")?.as_u64(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pipeline::preprocess::{Colour, Preprocess};
+    use serde_json::json;
+
+    use super::*;
+
+    fn images(side: u32, summary: Value) -> usize {
+        let mut metadata = default_model().unwrap().metadata().clone();
+        metadata.preprocess = Preprocess::stretch(side, side, Colour::Rgb);
+        metadata.summary = summary;
+        images_per_run(&metadata)
+    }
+
+    #[test]
+    fn only_models_that_do_little_take_few_images_at_a_time() {
+        let network = |operations: u64| json!({ "flops_per_image": operations });
+        assert_eq!(images(224, network(124_000_000)), 8);
+        assert_eq!(images(224, network(800_000_000)), 64);
+        assert_eq!(images(32, network(1_000)), 64);
+        assert_eq!(images(2_000, network(1_000)), 1);
+        assert_eq!(
+            images(
+                224,
+                json!({ "members": [network(124_000_000), network(800_000_000)] })
+            ),
+            64
+        );
+        // Nothing is known of other people's models, and not all of every member.
+        assert_eq!(images(224, Value::Null), 64);
+        assert_eq!(images(224, json!({ "members": [network(1), {}] })), 64);
+    }
 }

@@ -142,6 +142,19 @@ impl Classifier {
         Ok(classifier)
     }
 
+    /// Lets the model have at most this many images at a time, where its graph takes any number.
+    pub fn in_runs_of(mut self, images: usize) -> Self {
+        if !matches!(self.run_size, RunSize::Fixed(_)) {
+            self.run_size = RunSize::AtMost(images);
+        }
+        self
+    }
+
+    /// How many images of a batch of `rows` go through the model at a time.
+    pub fn images_per_run(&self, rows: usize) -> usize {
+        self.run_size.of(rows)
+    }
+
     /// The same for the same model, and for a foreign one the same facts; see [`ModelFile::identity`].
     pub fn identity(&self) -> &str {
         &self.identity
@@ -179,9 +192,9 @@ impl Classifier {
 
     /// Classifies the first `images` rows of a batch.
     ///
-    /// `batch` is `[rows, H, W, C]`, row-major; all of it goes through the model, so that every run has the same shape, and the
-    /// rows after `images` are dropped from the result. Where there is no memory for so many at a time, they go through it in
-    /// smaller parts, from then on.
+    /// `batch` is `[rows, H, W, C]`, row-major. It goes through the model in parts of one length, see [`Self::images_per_run`], so that every
+    /// run has the same shape, and what comes after `images` is dropped from the result. Where there is no memory for so many at a
+    /// time, the parts are smaller from then on.
     ///
     /// # Errors
     /// When a batch is no whole number of rows, or has fewer than `images`, or the model cannot be run.

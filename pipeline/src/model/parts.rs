@@ -1,4 +1,5 @@
-//! A batch in as many runs of the model as it takes: all at once where memory allows it, in halves where it does not.
+//! A batch in as many runs of the model as it takes: all at once unless fewer at a time were asked for, and in halves where there is no
+//! memory for that.
 
 use std::ops::Range;
 
@@ -21,11 +22,21 @@ pub(super) enum RunSize {
     Fixed(usize),
     /// As many as there are.
     Any,
-    /// More were too many for the memory.
+    /// More were not asked for, or were too many for the memory.
     AtMost(usize),
 }
 
 impl RunSize {
+    /// How many images of a batch of `rows` go through the model at a time.
+    pub(super) fn of(self, rows: usize) -> usize {
+        match self {
+            Self::Fixed(length) => length,
+            Self::Any => rows,
+            Self::AtMost(length) => length.min(rows),
+        }
+        .max(1)
+    }
+
     /// Calls `run` with one range of rows after the other, until the first `images` of a batch of `rows` are done. All ranges have one
     /// length, so that every run has the same shape: the last may end after `images`, and after `rows` where the size is fixed.
     ///
@@ -41,12 +52,7 @@ impl RunSize {
     ) -> Result<()> {
         let mut start = 0;
         while start < images {
-            let length = match *self {
-                Self::Fixed(length) => length,
-                Self::Any => rows,
-                Self::AtMost(length) => length.min(rows),
-            }
-            .max(1);
+            let length = self.of(rows);
             match run(start..start + length) {
                 Ok(()) => start += length,
                 Err(error) if is_out_of_memory(&error) => {

@@ -60,7 +60,8 @@ pub(in crate::cli) struct ClassifyArgs {
     /// reading to those that decode
     #[arg(long, value_name = "N", default_value_t = DEFAULT_READERS)]
     readers: usize,
-    /// Sessions of the model on each device, which take batches in turn [default: 1 on the CPU, 2 on a GPU]
+    /// Sessions of the model on each device, which take batches in turn [default: 2 on a GPU; on the CPU one
+    /// for each thread of the model, 4 at most]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(super) sessions: Option<usize>,
     #[command(flatten)]

@@ -60,6 +60,7 @@ struct Library<'a> {
 struct Options {
     top_k: usize,
     batch_size: usize,
+    images_per_run: usize,
     jobs: usize,
     readers: usize,
     limits: Limits,
@@ -105,6 +106,8 @@ struct Threshold<'a> {
 pub(super) struct Placing<'a> {
     pub(super) devices: &'a [Device],
     pub(super) sessions: usize,
+    /// Of a whole batch, by the end of the run.
+    pub(super) images_per_run: usize,
 }
 
 impl<'a> Report<'a> {
@@ -152,6 +155,7 @@ impl<'a> Report<'a> {
             settings: Options {
                 top_k: settings.top_k,
                 batch_size: settings.batch_size,
+                images_per_run: placing.images_per_run,
                 jobs: settings.jobs,
                 readers: settings.readers,
                 limits: settings.limits,
