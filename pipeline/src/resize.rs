@@ -36,6 +36,23 @@ impl Extent {
         }
     }
 
+    /// Without what sums that were rounded have beyond the edges of an image, which the resizer refuses.
+    fn inside(self, height: u32, width: u32) -> Self {
+        let within = |start: f64, length: f64, side: u32| {
+            let side = f64::from(side);
+            let start = start.clamp(0.0, side);
+            (start, length.min(side - start))
+        };
+        let (top, height) = within(self.top, self.height, height);
+        let (left, width) = within(self.left, self.width, width);
+        Self {
+            top,
+            left,
+            height,
+            width,
+        }
+    }
+
     /// Of another extent of the same picture, the part that this is of `whole`.
     fn of(self, whole: Self, other: Self) -> Self {
         let (down, across) = (other.height / whole.height, other.width / whole.width);
@@ -283,10 +300,11 @@ fn scale(
     (height, width): (u32, u32),
     filter: Filter,
 ) -> Result<Pixels> {
+    let part = extent.inside(source.height(), source.width());
     let options = ResizeOptions::new()
         .resize_alg(algorithm(filter))
         .use_alpha(false)
-        .crop(extent.left, extent.top, extent.width, extent.height);
+        .crop(part.left, part.top, part.width, part.height);
     let mut bytes = vec![0; height as usize * width as usize * source.pixel_type().size()];
     let mut target = Image::from_slice_u8(width, height, &mut bytes, source.pixel_type())?;
     RESIZER
@@ -490,5 +508,67 @@ mod tests {
         assert!(fit(&[0; 5], 2, 3, &preprocess, &mut [0; 4]).is_err());
         assert!(fit(&[0; 6], 2, 3, &preprocess, &mut [0; 5]).is_err());
         assert!(fit(&[], 0, 3, &preprocess, &mut [0; 4]).is_err());
+    }
+
+    #[test]
+    fn sums_that_were_rounded_do_not_lead_beyond_an_edge() {
+        let edges = Extent {
+            top: -1e-15,
+            left: 2.0,
+            height: 5.000_000_000_000_001,
+            width: 3.000_000_000_000_001,
+        };
+        let expected = Extent {
+            top: 0.0,
+            left: 2.0,
+            height: 5.0,
+            width: 3.0,
+        };
+        assert_eq!(edges.inside(5, 5), expected);
+
+        // Colours of every sampling, turned any way, with any fit.
+        let join: Join = |[luma, blue, red], out| {
+            for (((out, &luma), &blue), &red) in out.iter_mut().zip(luma).zip(blue).zip(red) {
+                *out = [luma, blue, red, 0];
+            }
+        };
+        for (height, width) in (20..200).step_by(7).zip((31..150).cycle()) {
+            for (down, across) in [(1, 1), (1, 2), (2, 2), (4, 1)] {
+                for is_turned in [false, true] {
+                    let plane = |down: u32, across: u32| {
+                        let content = (
+                            f64::from(height) / f64::from(down),
+                            f64::from(width) / f64::from(across),
+                        );
+                        let (rows, columns) = (content.0.ceil(), content.1.ceil());
+                        let pixels = Pixels {
+                            bytes: vec![7; (rows * columns) as usize],
+                            height: rows as u32,
+                            width: columns as u32,
+                        };
+                        let start =
+                            |whole: f64, content| if is_turned { whole - content } else { 0.0 };
+                        let extent = Extent {
+                            top: start(rows, content.0),
+                            left: start(columns, content.1),
+                            height: content.0,
+                            width: content.1,
+                        };
+                        (pixels, extent)
+                    };
+                    let planes = [plane(1, 1), plane(down, across), plane(down, across)];
+                    for fit in [Fit::Stretch, Fit::Pad, Fit::Crop] {
+                        let preprocess = Preprocess {
+                            fit,
+                            background: [7; 3],
+                            ..Preprocess::stretch(19, 13, Colour::Rgb)
+                        };
+                        let mut out = vec![0; preprocess.bytes_per_image()];
+                        fit_planes(&planes, join, &preprocess, &mut out).unwrap();
+                        assert_eq!(out, vec![7; out.len()]);
+                    }
+                }
+            }
+        }
     }
 }
