@@ -53,7 +53,7 @@ enum Reduction {
     /// 4 in some direction, up to 4 in the other.
     Strips(Box<StripShares>, usize, usize),
     /// 8 × 8, each pixel by itself.
-    Nothing(Box<Scales>),
+    Whole(Box<Scales>),
 }
 
 impl Reduction {
@@ -172,7 +172,7 @@ impl Channel {
             _ if !is_wanted => (Reduction::Skipped, 0, 0),
             Scale::Whole => {
                 let scales = Scales::new(component.quantisation);
-                (Reduction::Nothing(Box::new(scales)), 8 * rows, 8 * columns)
+                (Reduction::Whole(Box::new(scales)), 8 * rows, 8 * columns)
             }
             Scale::Eighths(eighths) => {
                 // A component with fewer blocks has blocks of more pixels.
@@ -255,7 +255,7 @@ impl Channel {
                     }
                 }
             }
-            Reduction::Nothing(ref scales) => {
+            Reduction::Whole(ref scales) => {
                 let mut block = Block::default();
                 block.add(scales, 0, dc);
                 let is_varied = self.ac.each_of_block(bits, |place, value| {
