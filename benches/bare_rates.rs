@@ -16,7 +16,7 @@ use catalog::runtime::{Need, RuntimeSettings, load};
 use clap::Parser;
 use mozjpeg::Decompress;
 use pipeline::decode::{Limits, decode_bytes, reduced_jpeg};
-use pipeline::model::{Classifier, Device, ModelFile, SessionSettings};
+use pipeline::model::{Classifier, ModelFile, SessionSettings};
 use pipeline::preprocess::Colour;
 use rayon::prelude::*;
 use serde_json::{Value, json};
@@ -63,9 +63,8 @@ fn measure(arguments: &Arguments) -> Result<Value> {
     ensure!(rounds > 0, "--rounds must be at least 1");
     let environment = load(&RuntimeSettings::from_environment()?, Need::Inference)?.environment;
     let settings = SessionSettings {
-        device: Device::Cpu,
-        threads: 0,
         spinning: true,
+        ..SessionSettings::on_processor(0)
     };
     let mut classifier = Classifier::load(&environment, &model, &settings)?;
     let preprocess = classifier.preprocess().clone();

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result};
 use catalog::default_model::default_model;
 use catalog::runtime::{self, Need, RuntimeSettings};
 use pipeline::classify::{self, Destination, Inputs, Naming, Settings};
-use pipeline::model::{Classifier, Device, ModelFile, SessionSettings};
+use pipeline::model::{Classifier, ModelFile, SessionSettings};
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
@@ -32,11 +32,7 @@ fn label(folder: &Path, output: &Path, model: &ModelFile) -> Result<()> {
     // One library for the whole process; every session is made in its environment.
     let runtime = runtime::load(&RuntimeSettings::from_environment()?, Need::Inference)?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let session = SessionSettings {
-        device: Device::Cpu,
-        threads: cores,
-        spinning: false,
-    };
+    let session = SessionSettings::on_processor(cores);
     // This runs the self-test that the model carries.
     let mut classifiers = [Classifier::load(&runtime.environment, model, &session)?];
 

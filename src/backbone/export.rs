@@ -9,7 +9,7 @@ use image::codecs::png::PngEncoder;
 use image::{ExtendedColorType, ImageEncoder};
 use ort::environment::Environment;
 use pipeline::model::{
-    Classifier, Device, FORMAT_VERSION, Metadata, ModelFile, SelfTest, SessionSettings, seal,
+    Classifier, FORMAT_VERSION, Metadata, ModelFile, SelfTest, SessionSettings, seal,
 };
 use pipeline::preprocess::{Colour, Preprocess};
 
@@ -91,11 +91,7 @@ fn self_test(model: Vec<u8>, environment: &Environment) -> Result<SelfTest> {
 
 fn load(model: Vec<u8>, environment: &Environment) -> Result<Classifier> {
     let file = ModelFile::from_bytes(model, "the exported model")?;
-    let settings = SessionSettings {
-        device: Device::Cpu,
-        threads: 0,
-        spinning: false,
-    };
+    let settings = SessionSettings::on_processor(0);
     Classifier::load(environment, &file, &settings)
 }
 

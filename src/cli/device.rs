@@ -16,34 +16,35 @@ pub(super) enum DeviceChoice {
     /// This device or none.
     Only(Device),
     /// All of these GPUs, at least two.
-    Several(Vec<u32>),
+    Several(Vec<Device>),
 }
 
 impl FromStr for DeviceChoice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || "expected auto, cpu, cuda, cuda:N or cuda:N,N,…".to_owned();
-        match text.split_once(':') {
-            None if text == "auto" => Ok(Self::Auto),
-            None if text == "cpu" => Ok(Self::Only(Device::Cpu)),
-            None if text == "cuda" => Ok(Self::Only(Device::Cuda(0))),
-            Some(("cuda", numbers)) => {
-                let numbers: Vec<u32> = numbers
-                    .split(',')
-                    .map(|number| number.parse().map_err(|_| wrong()))
-                    .collect::<Result<_, _>>()?;
-                let mut seen = HashSet::new();
-                if let Some(twice) = numbers.iter().find(|&number| !seen.insert(number)) {
-                    return Err(format!("GPU {twice} is named twice"));
-                }
-                Ok(match numbers[..] {
-                    [number] => Self::Only(Device::Cuda(number)),
-                    _ => Self::Several(numbers),
-                })
-            }
-            _ => Err(wrong()),
+        let wrong =
+            || "expected auto, cpu, cuda, cuda:N, cuda:N,N,… or the same with tensorrt".to_owned();
+        let (kind, numbers) = text.split_once(':').unwrap_or((text, "0"));
+        let device = match kind {
+            "auto" if text == kind => return Ok(Self::Auto),
+            "cpu" if text == kind => return Ok(Self::Only(Device::Cpu)),
+            "cuda" => Device::Cuda,
+            "tensorrt" => Device::TensorRt,
+            _ => return Err(wrong()),
+        };
+        let numbers: Vec<u32> = numbers
+            .split(',')
+            .map(|number| number.parse().map_err(|_| wrong()))
+            .collect::<Result<_, _>>()?;
+        let mut seen = HashSet::new();
+        if let Some(twice) = numbers.iter().find(|&number| !seen.insert(number)) {
+            return Err(format!("GPU {twice} is named twice"));
         }
+        Ok(match numbers[..] {
+            [number] => Self::Only(device(number)),
+            _ => Self::Several(numbers.into_iter().map(device).collect()),
+        })
     }
 }
 
@@ -60,6 +61,9 @@ impl DeviceChoice {
         match self {
             Self::Several(_) => bail!("training runs on one GPU: name one with --device cuda:N"),
             Self::Only(Device::Cpu) => Ok(Device::Cpu),
+            Self::Only(Device::TensorRt(number)) => bail!(
+                "TensorRT does not train: train with --device cuda:{number}, and classify with tensorrt:{number}"
+            ),
             &Self::Only(device @ Device::Cuda(number)) => {
                 cuda::prepare(runtime, number)
                     .with_context(|| format!("cannot train on {device}"))?;
@@ -90,8 +94,25 @@ mod tests {
         assert_eq!("cpu".parse(), Ok(DeviceChoice::Only(Device::Cpu)));
         assert_eq!("cuda".parse(), Ok(DeviceChoice::Only(Device::Cuda(0))));
         assert_eq!("cuda:3".parse(), Ok(DeviceChoice::Only(Device::Cuda(3))));
-        assert_eq!("cuda:0,2".parse(), Ok(DeviceChoice::Several(vec![0, 2])));
-        for wrong in ["", "gpu", "cuda:", "cuda:x", "cuda:0,", "cpu:1"] {
+        assert_eq!(
+            "cuda:0,2".parse(),
+            Ok(DeviceChoice::Several(vec![
+                Device::Cuda(0),
+                Device::Cuda(2)
+            ]))
+        );
+        assert_eq!(
+            "tensorrt".parse(),
+            Ok(DeviceChoice::Only(Device::TensorRt(0)))
+        );
+        assert_eq!(
+            "tensorrt:1,2".parse(),
+            Ok(DeviceChoice::Several(vec![
+                Device::TensorRt(1),
+                Device::TensorRt(2)
+            ]))
+        );
+        for wrong in ["", "gpu", "cuda:", "cuda:x", "cuda:0,", "cpu:1", "auto:0"] {
             assert!(wrong.parse::<DeviceChoice>().is_err(), "{wrong}");
         }
         assert_eq!(

@@ -3,16 +3,17 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use ort::ep::{CUDA, ExecutionProvider as _};
 use pipeline::model::{
-    Classifier, Device, ForeignFacts, Metadata, ModelFile, ModelFileError, SessionSettings,
+    Classifier, ConvolutionSearch, Device, ForeignFacts, GpuSettings, Metadata, ModelFile,
+    ModelFileError, SessionSettings,
 };
 use serde_json::Value;
 
 use super::device::DeviceChoice;
 use crate::default_model::default_model;
-use crate::runtime::{Runtime, cuda};
+use crate::runtime::{Runtime, cuda, tensorrt};
 
 /// Sessions on one GPU, so that one batch is copied while another is computed.
 const SESSIONS_PER_GPU: usize = 2;
@@ -36,12 +37,35 @@ pub(super) struct ModelArgs {
     /// to compare
     #[arg(long)]
     whole_jpegs: bool,
-    /// Where the model runs: auto, cpu, cuda or cuda:N; classify takes several GPUs, as in cuda:0,1
+    /// Where the model runs: auto, cpu, cuda or cuda:N, or tensorrt where that is; classify takes several GPUs, as in cuda:0,1
     #[arg(long, default_value = "auto")]
     device: DeviceChoice,
+    /// How a GPU's algorithms for convolutions are chosen
+    #[arg(long, value_name = "HOW", default_value = "exhaustive")]
+    convolution_search: SearchName,
     /// Images per run of the model [default: 64, or fewer where a model does little with large images, on a processor]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     batch_size: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SearchName {
+    /// The fastest of all, timed at the start
+    Exhaustive,
+    /// By rules of thumb: starts sooner
+    Heuristic,
+    /// Always the same, with the least memory
+    Fixed,
+}
+
+impl From<SearchName> for ConvolutionSearch {
+    fn from(name: SearchName) -> Self {
+        match name {
+            SearchName::Exhaustive => Self::Exhaustive,
+            SearchName::Heuristic => Self::Heuristic,
+            SearchName::Fixed => Self::Fixed,
+        }
+    }
 }
 
 /// Images that are decoded before the model gets them, where nothing else was asked for.
@@ -121,11 +145,11 @@ impl ModelArgs {
             let loaded = self.load(runtime, model, device, threads)?;
             Ok((loaded, device))
         };
-        match self.device {
+        match &self.device {
             DeviceChoice::Several(_) => {
-                bail!("this runs on one GPU: name one with --device cuda:N")
+                bail!("this runs on one GPU: name one, as in --device cuda:0")
             }
-            DeviceChoice::Only(device) => load(device),
+            &DeviceChoice::Only(device) => load(device),
             DeviceChoice::Auto if !matches!(CUDA::is_available(), Ok(true)) => {
                 tracing::info!(
                     "running on the CPU: ONNX Runtime {} here has no CUDA",
@@ -160,11 +184,10 @@ impl ModelArgs {
         // On a GPU their number does not matter.
         let threads = threads.div_ceil(on_processor);
         let (mut classifiers, devices) = match &self.device {
-            DeviceChoice::Several(numbers) => {
-                let devices: Vec<_> = numbers.iter().copied().map(Device::Cuda).collect();
+            DeviceChoice::Several(devices) => {
                 let load = |&device: &Device| self.load(runtime, model, device, threads);
                 let classifiers = devices.iter().map(load).collect::<Result<Vec<_>>>()?;
-                (classifiers, devices)
+                (classifiers, devices.clone())
             }
             _ => {
                 let (classifier, device) = self.classifier(runtime, model, threads)?;
@@ -172,8 +195,8 @@ impl ModelArgs {
             }
         };
         let on_each = match devices.first() {
-            Some(Device::Cuda(_)) => sessions.unwrap_or(SESSIONS_PER_GPU),
-            _ => on_processor,
+            None | Some(Device::Cpu) => on_processor,
+            Some(_) => sessions.unwrap_or(SESSIONS_PER_GPU),
         };
         // Devices in turn, so that none has to wait while another has two batches.
         for &device in (1..on_each).flat_map(|_| &devices) {
@@ -189,14 +212,23 @@ impl ModelArgs {
         device: Device,
         threads: usize,
     ) -> Result<Classifier> {
-        if let Device::Cuda(number) = device {
-            cuda::prepare(runtime, number).with_context(|| format!("cannot run on {device}"))?;
+        let engines = match device {
+            Device::Cpu => Ok(None),
+            Device::Cuda(number) => cuda::prepare(runtime, number).map(|()| None),
+            Device::TensorRt(number) => tensorrt::prepare(runtime, number)
+                .and_then(|()| tensorrt::engine_folder(&runtime.cache, model.checksum()))
+                .map(Some),
         }
+        .with_context(|| format!("cannot run on {device}"))?;
         let session = SessionSettings {
             device,
             threads,
             // It would take the cores from the decoders.
             spinning: false,
+            gpu: GpuSettings {
+                convolution_search: self.convolution_search.into(),
+                engines,
+            },
         };
         let classifier = Classifier::load(&runtime.environment, model, &session)?;
         Ok(match (self.batch_size, device) {

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use pipeline::atomic_file;
-use pipeline::model::{Classifier, Device, ModelFile, SessionSettings};
+use pipeline::model::{Classifier, ModelFile, SessionSettings};
 use serde_json::Value;
 
 use crate::dataset::{Dataset, Part};
@@ -125,11 +125,7 @@ pub(super) fn judged(
     model: &ModelFile,
     runtime: &Runtime,
 ) -> Result<Judgement> {
-    let settings = SessionSettings {
-        device: Device::Cpu,
-        threads: 0,
-        spinning: false,
-    };
+    let settings = SessionSettings::on_processor(0);
     let mut classifier = Classifier::load(&runtime.environment, model, &settings)?;
     judge(
         validation,

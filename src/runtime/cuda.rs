@@ -19,6 +19,10 @@ const PROVIDER: &str = "libonnxruntime_providers_cuda.so";
 const DRIVER: &str = "libcuda.so.1";
 /// Where the driver describes itself and the GPUs.
 const DRIVER_FACTS: &str = "/proc/driver/nvidia";
+/// Where Debian's packages put libraries.
+pub(super) const SYSTEM_LIBRARIES: &str = "/usr/lib/x86_64-linux-gnu";
+/// Where Python may be installed for everybody.
+pub(super) const SYSTEM_PYTHONS: [&str; 3] = ["/usr/local", "/usr", "/opt/conda"];
 
 /// A library of NVIDIA's, and where it is.
 #[derive(Clone, Debug)]
@@ -189,11 +193,8 @@ pub fn search_folders() -> Vec<PathBuf> {
             folders.push(PathBuf::from(root).join("lib64"));
         }
     }
-    let environments = ["VIRTUAL_ENV", "CONDA_PREFIX"]
-        .into_iter()
-        .filter_map(env::var_os);
-    for root in environments.filter(|root| !root.is_empty()) {
-        folders.extend(python_folders(Path::new(&root)));
+    for root in python_environments() {
+        folders.extend(python_folders(&root));
     }
     let mut installations: Vec<_> = entries(Path::new("/usr/local"))
         .into_iter()
@@ -204,37 +205,51 @@ pub fn search_folders() -> Vec<PathBuf> {
         .collect();
     installations.sort();
     folders.extend(installations.into_iter().map(|root| root.join("lib64")));
-    folders.push(PathBuf::from("/usr/lib/x86_64-linux-gnu"));
-    for root in ["/usr/local", "/usr", "/opt/conda"] {
+    folders.push(PathBuf::from(SYSTEM_LIBRARIES));
+    for root in SYSTEM_PYTHONS {
         folders.extend(python_folders(Path::new(root)));
     }
     folders.retain(|folder| folder.is_dir());
     folders
 }
 
+/// The Python environments that are set up for this process.
+pub(super) fn python_environments() -> Vec<PathBuf> {
+    let names = ["VIRTUAL_ENV", "CONDA_PREFIX"].into_iter();
+    let roots = names.filter_map(env::var_os);
+    roots
+        .filter(|root| !root.is_empty())
+        .map(PathBuf::from)
+        .collect()
+}
+
+/// The folders of the Python packages under `root`, sorted.
+pub(super) fn site_packages(root: &Path) -> Vec<PathBuf> {
+    let mut pythons = entries(&root.join("lib"));
+    pythons.retain(|python| {
+        let name = python.file_name().map(|name| name.to_string_lossy());
+        name.is_some_and(|name| name.starts_with("python3"))
+    });
+    pythons.sort();
+    let folders = pythons.iter().flat_map(|python| {
+        ["dist-packages", "site-packages"].map(|packages| python.join(packages))
+    });
+    folders.filter(|folder| folder.is_dir()).collect()
+}
+
 /// The folders `nvidia/*/lib` of the Python packages under `root`, sorted.
 fn python_folders(root: &Path) -> Vec<PathBuf> {
-    let mut folders = Vec::new();
-    for python in entries(&root.join("lib")) {
-        let name = python.file_name().map(|name| name.to_string_lossy());
-        if !name.is_some_and(|name| name.starts_with("python3")) {
-            continue;
-        }
-        for packages in ["site-packages", "dist-packages"] {
-            let nvidia = python.join(packages).join("nvidia");
-            folders.extend(
-                entries(&nvidia)
-                    .into_iter()
-                    .map(|folder| folder.join("lib")),
-            );
-        }
-    }
+    let mut folders: Vec<_> = site_packages(root)
+        .iter()
+        .flat_map(|packages| entries(&packages.join("nvidia")))
+        .map(|folder| folder.join("lib"))
+        .collect();
     folders.sort();
     folders
 }
 
 /// What is in `folder`; nothing where it cannot be read, which here means that there is nothing to find.
-fn entries(folder: &Path) -> Vec<PathBuf> {
+pub(super) fn entries(folder: &Path) -> Vec<PathBuf> {
     let Ok(entries) = folder.read_dir() else {
         return Vec::new();
     };

@@ -9,6 +9,7 @@ pub mod nvidia;
 pub mod package;
 pub mod pip;
 pub(crate) mod staging;
+pub mod tensorrt;
 pub mod wheel;
 
 mod digest;

@@ -145,6 +145,13 @@ pub const WHEELS: &[Wheel] = &[
                 sha256: "d5290158115fa5569a3fe8f1f4037ee9b0e86658a96e52f852bbb7039aa88137",
                 original: None,
             },
+            Member {
+                source: "onnxruntime/capi/libonnxruntime_providers_tensorrt.so",
+                name: "libonnxruntime_providers_tensorrt.so",
+                size: 994_968,
+                sha256: "1882ee49fdb0e6fc2d272b00cfaf9a3310bf8580a34385c0eec4d82014ea172e",
+                original: None,
+            },
         ],
     },
     Wheel {

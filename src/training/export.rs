@@ -8,7 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use ort::environment::Environment;
 use pipeline::model::{
-    Calibration, Classifier, Device, FORMAT_VERSION, Familiarity, Metadata, ModelFile, SelfTest,
+    Calibration, Classifier, FORMAT_VERSION, Familiarity, Metadata, ModelFile, SelfTest,
     SessionSettings, familiarity, seal,
 };
 use pipeline::preprocess::{Colour, Preprocess};
@@ -304,11 +304,7 @@ pub(crate) fn compare(
     held_out: &HeldOut,
     environment: &Environment,
 ) -> Result<(f32, usize)> {
-    let settings = SessionSettings {
-        device: Device::Cpu,
-        threads: 0,
-        spinning: false,
-    };
+    let settings = SessionSettings::on_processor(0);
     let mut classifier = Classifier::load(environment, file, &settings)?;
     let bytes_per_image = file.metadata().preprocess.bytes_per_image();
     let largest_logit = held_out

@@ -4,7 +4,6 @@ use anyhow::{Context, Result, bail, ensure};
 use ort::environment::Environment;
 use ort::session::Session;
 use ort::value::Tensor;
-use pipeline::model::Device;
 use pipeline::onnx::{GraphProto, NodeProto};
 use prost::Message;
 use serde::{Deserialize, Serialize};
@@ -45,7 +44,7 @@ pub fn choose(choice: FormulationChoice, graph: &Graph, machine: Machine<'_>) ->
         formulation: Formulation::Portable,
         description: format!("portable operators ({reason})"),
     };
-    if let Device::Cuda(_) = machine.device {
+    if machine.device.gpu().is_some() {
         ensure!(
             choice != FormulationChoice::Blocked,
             "blocked layout is for processors, and {} is none: leave out --formulation or --device",

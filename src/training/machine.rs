@@ -1,6 +1,6 @@
 //! Where a training computes.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use ort::environment::Environment;
 use ort::ep;
 use ort::session::builder::SessionBuilder;
@@ -38,6 +38,7 @@ impl Machine<'_> {
                     .with_execution_providers([cuda.build().error_on_failure()])
                     .map_err(ort::Error::<()>::from)?)
             }
+            Device::TensorRt(_) => bail!("TensorRT does not train"),
         }
     }
 }

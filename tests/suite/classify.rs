@@ -10,7 +10,7 @@ use image::codecs::png::PngEncoder;
 use image::{DynamicImage, ExtendedColorType, ImageBuffer, ImageEncoder, ImageFormat, Luma, LumaA};
 use pipeline::classify::decode_text;
 
-use crate::testenv::{Half, TestEnv, finish, halves_model};
+use crate::testenv::{Half, TestEnv, finish, halves_model, write_halves};
 
 /// A row of the output: path, label, confidence, status, error.
 #[derive(Clone, Debug, PartialEq)]
@@ -522,4 +522,21 @@ fn impossible_runs_are_refused_in_one_line_before_anything_is_read() {
     error: 5 classes a row were asked for, the model has 4
     error: 0 classes a row were asked for, the model has 4
     ");
+}
+
+#[test]
+fn a_gpu_that_cannot_be_used_is_refused_before_anything_is_written() {
+    let env = TestEnv::new();
+    write_halves(&env.path("halves"), 1);
+    for device in ["cuda:99", "cuda:99,98", "tensorrt:99", "tensorrt:99,98"] {
+        let finished = env.run(&["classify", "halves", "--out", "o.csv", "--device", device]);
+        assert_eq!(finished.code, Some(1), "{finished:?}");
+        let first = device.split(',').next().unwrap();
+        let errors = finished.error_lines();
+        assert!(
+            errors.len() == 1 && errors[0].contains(&format!("cannot run on {first}: ")),
+            "{finished:?}"
+        );
+        assert!(!env.path("o.csv").exists());
+    }
 }

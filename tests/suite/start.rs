@@ -3,7 +3,7 @@
 use std::fs;
 
 use ndarray::Array2;
-use pipeline::model::{Classifier, Device, ModelFile, SessionSettings};
+use pipeline::model::{Classifier, ModelFile, SessionSettings};
 
 use crate::runtime;
 use crate::testenv::{Half, TestEnv, write_halves};
@@ -69,11 +69,7 @@ fn after<'a>(data: &'a str, out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 
 fn logits(env: &TestEnv, name: &str) -> Array2<f32> {
     let file = ModelFile::read(&env.path(name)).unwrap();
-    let settings = SessionSettings {
-        device: Device::Cpu,
-        threads: 1,
-        spinning: false,
-    };
+    let settings = SessionSettings::on_processor(1);
     let mut classifier =
         Classifier::load(&runtime::training().environment, &file, &settings).unwrap();
     let images: Vec<u8> = (0..IMAGES as u64)

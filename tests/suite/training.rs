@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use catalog::dataset::{self, Source, Split};
 use catalog::training::history::History;
 use ndarray::Array2;
-use pipeline::model::{Classifier, Device, ModelFile, SessionSettings};
+use pipeline::model::{Classifier, ModelFile, SessionSettings};
 
 use crate::runtime;
 use crate::testenv::{
@@ -72,11 +72,7 @@ pub fn fashion_model() -> &'static FashionModel {
 
 fn classifier(model: &[u8]) -> Classifier {
     let file = ModelFile::from_bytes(model.to_vec(), "the model").unwrap();
-    let settings = SessionSettings {
-        device: Device::Cpu,
-        threads: 1,
-        spinning: false,
-    };
+    let settings = SessionSettings::on_processor(1);
     Classifier::load(&runtime::training().environment, &file, &settings).unwrap()
 }
 
@@ -451,6 +447,21 @@ fn a_gpu_that_cannot_be_used_is_refused_with_the_missing_piece() {
     assert_eq!(finished.code, Some(1), "{finished:?}");
     assert!(
         finished.stderr.contains("training runs on one GPU"),
+        "{finished:?}"
+    );
+    let finished = env.run(&[
+        "train",
+        "halves",
+        "--out",
+        "model",
+        "--device",
+        "tensorrt:1",
+    ]);
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(
+        finished
+            .stderr
+            .contains("TensorRT does not train: train with --device cuda:1"),
         "{finished:?}"
     );
     assert!(!env.path("model").exists());

@@ -7,8 +7,6 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use ndarray::Array2;
 use ort::environment::Environment;
-use ort::ep;
-use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session, SessionOutputs};
 use ort::value::TensorRef;
 
@@ -19,56 +17,9 @@ use super::foreign::Layout;
 use super::interface::{Input, Interface, LOGITS, Outputs, PROBABILITIES};
 use super::metadata::SelfTest;
 use super::parts::RunSize;
+use super::session::{Device, SessionSettings, session};
 use crate::decode::{self, Limits};
 use crate::preprocess::Preprocess;
-
-/// Where the model runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Device {
-    /// The processor.
-    Cpu,
-    /// The NVIDIA GPU of this number.
-    Cuda(u32),
-}
-
-impl std::fmt::Display for Device {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Cpu => formatter.write_str("cpu"),
-            Self::Cuda(number) => write!(formatter, "cuda:{number}"),
-        }
-    }
-}
-
-impl Device {
-    /// What sort of a device it is, without its number.
-    pub fn kind(self) -> &'static str {
-        match self {
-            Self::Cpu => "cpu",
-            Self::Cuda(_) => "cuda",
-        }
-    }
-
-    /// How far a logit of the self-test may be off, relative to the largest one (and to 1 where all are smaller). A GPU sums
-    /// in another order and at other precisions than the processor on which the figures were made.
-    fn tolerance(self) -> f32 {
-        match self {
-            Self::Cpu => 1e-3,
-            Self::Cuda(_) => 1e-2,
-        }
-    }
-}
-
-/// How a session runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SessionSettings {
-    /// Where the model runs; a device that cannot be used is an error, never replaced.
-    pub device: Device,
-    /// Threads of the session; 0 lets ONNX Runtime take one per core.
-    pub threads: usize,
-    /// Whether idle threads of the session spin: quicker alone, slower when decoding shares the cores.
-    pub spinning: bool,
-}
 
 /// A model ready to classify.
 pub struct Classifier {
@@ -323,22 +274,6 @@ impl Classifier {
         }
         Ok(())
     }
-}
-
-fn session(
-    environment: &Environment,
-    model: &[u8],
-    settings: &SessionSettings,
-) -> ort::Result<Session> {
-    let mut builder = Session::builder(environment)?
-        .with_optimization_level(GraphOptimizationLevel::All)?
-        .with_intra_threads(settings.threads)?
-        .with_intra_op_spinning(settings.spinning)?;
-    if let Device::Cuda(number) = settings.device {
-        let cuda = ep::CUDA::default().with_device_id(i32::try_from(number).unwrap_or(i32::MAX));
-        builder = builder.with_execution_providers([cuda.build().error_on_failure()])?;
-    }
-    builder.commit_from_memory(model)
 }
 
 /// Takes an output, which has to be float32 `[rows, classes]`.

@@ -13,6 +13,7 @@ mod interface;
 mod metadata;
 mod parts;
 mod safety;
+mod session;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -20,8 +21,9 @@ pub use calibration::{CALIBRATION_VERSION, Calibration, Expectation, Step, Thres
 #[cfg(fuzzing)]
 pub(crate) use checksum::append as append_checksum;
 pub(crate) use checksum::sha256_hex;
-pub use classifier::{Classifier, Device, Predictions, SessionSettings};
+pub use classifier::{Classifier, Predictions};
 pub use familiarity::{FAMILIARITY_VERSION, Familiarity, familiarity};
 pub use file::{ModelFile, ModelFileError, read_unknown, seal};
 pub use foreign::{ForeignContract, ForeignFacts, InputContract, Layout, OutputKind};
 pub use metadata::{FORMAT_VERSION, Metadata, SelfTest};
+pub use session::{ConvolutionSearch, Device, GpuSettings, SessionSettings};
