@@ -11,7 +11,7 @@ use super::journal::{Identity, Restart};
 use super::shard::Shard;
 use super::sorted::SortInto;
 use super::taxonomy::Taxonomy;
-use crate::decode::Limits;
+use crate::decode::{self, Limits};
 use crate::model::Classifier;
 
 /// Memory that decoding may take, unless something else is said: 768 MiB.
@@ -120,6 +120,7 @@ impl Settings {
             max_decoded_bytes,
         } = self.limits;
         Identity::default()
+            .with("the way of decoding", decode::REVISION)
             .with("the model", classifier.identity())
             // Of several of a kind any may do a batch.
             .with("the device", classifier.device().kind())

@@ -40,6 +40,10 @@ pub use reduced::{description as reduced_jpeg_decoder, reduced_jpeg};
 pub use sniff::{Format, Sniffed, sniff};
 pub use status::{Fault, Status};
 
+/// Raised whenever the same file becomes other pixels than before, so that no run joins labels of both: 2 since JPEGs of which no fraction is
+/// enough are scaled before their colours are joined.
+pub const REVISION: u32 = 2;
+
 /// What one image may cost at most; anything over is [`Status::TooLarge`], decided from its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Limits {

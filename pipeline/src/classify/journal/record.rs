@@ -14,7 +14,7 @@ use crate::classify::rows::{Candidate, Outcome, Row};
 use crate::decode::{Fault, Stamp, Status};
 
 /// Version of the records; another one is not read.
-pub(super) const SCHEMA: u32 = 3;
+pub(super) const SCHEMA: u32 = 4;
 
 /// How long rows may wait until they are forced onto the disk. A kill loses none of them, a power failure these.
 const SYNC_EVERY: Duration = Duration::from_secs(5);

@@ -170,7 +170,7 @@ impl State {
                 && let Some(difference) = identity.difference(reader.start(), false)
             {
                 bail!(
-                    "a run that was stopped cannot be continued: {difference}; give what was given then, or --overwrite to start anew"
+                    "a run that was stopped cannot be continued: {difference}; go on with what was used then, or start anew with --overwrite"
                 );
             }
         }

@@ -247,6 +247,19 @@ pub(super) mod tests {
 
     use super::*;
 
+    /// Coefficients of a block, at most 32 of them other than zero, and steps of their quantisation.
+    pub(in super::super) fn blocks() -> impl Strategy<Value = ([i32; 64], [u8; 64])> {
+        let coefficients = prop::array::uniform32((0..64_usize, -40..40_i32));
+        let steps = prop::collection::vec(1..20_u8, 64);
+        (coefficients, steps).prop_map(|(coefficients, steps)| {
+            let mut all = [0; 64];
+            for (place, value) in coefficients {
+                all[place] = value;
+            }
+            (all, steps.try_into().unwrap())
+        })
+    }
+
     /// The pixels of a block by the formula, less 128.
     pub(in super::super) fn pixels(
         coefficients: &[i32; 64],
@@ -279,16 +292,7 @@ pub(super) mod tests {
 
     proptest! {
         #[test]
-        fn means_are_those_of_the_pixels(
-            coefficients in prop::array::uniform32(-40..40_i32),
-            places in prop::array::uniform32(0..64_usize),
-            quantisation in prop::collection::vec(1..20_u8, 64),
-        ) {
-            let mut all = [0; 64];
-            for (&place, &value) in places.iter().zip(&coefficients) {
-                all[place] = value;
-            }
-            let quantisation: [u8; 64] = quantisation.try_into().unwrap();
+        fn means_are_those_of_the_pixels((all, quantisation) in blocks()) {
             let pixels = pixels(&all, &quantisation);
             let is_near = |byte: u8, expected: f64| (f64::from(byte) - expected).abs() <= 0.51;
 

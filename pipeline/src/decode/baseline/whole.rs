@@ -238,21 +238,12 @@ mod vectors {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::transform::tests::pixels;
+    use super::super::transform::tests::{blocks, pixels};
     use super::*;
 
     proptest! {
         #[test]
-        fn pixels_are_those_of_the_formula(
-            coefficients in prop::array::uniform32(-40..40_i32),
-            places in prop::array::uniform32(0..64_usize),
-            quantisation in prop::collection::vec(1..20_u8, 64),
-        ) {
-            let mut all = [0; 64];
-            for (&place, &value) in places.iter().zip(&coefficients) {
-                all[place] = value;
-            }
-            let quantisation: [u8; 64] = quantisation.try_into().unwrap();
+        fn pixels_are_those_of_the_formula((all, quantisation) in blocks()) {
             let scales = Scales::new(&quantisation);
             let mut block = Block::default();
             for (place, &value) in all.iter().enumerate() {
