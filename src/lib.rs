@@ -17,6 +17,7 @@ pub mod lowering;
 pub mod metrics;
 pub mod network;
 pub mod operators;
+mod pulse;
 pub mod read_at;
 pub mod report;
 pub mod runtime;

@@ -30,6 +30,7 @@ use crate::dataset::{self, Dataset, LoadSettings, Part, Parts, Pixels, Purpose, 
 use crate::evaluation::judge;
 use crate::metrics::Evaluation;
 use crate::metrics::display::{self, Space};
+use crate::pulse::Pulse;
 use crate::runtime::{self, Need};
 
 /// Say how good a model is on labelled images
@@ -125,6 +126,10 @@ pub(super) fn run(args: &EvaluateArgs, global: &GlobalArgs) -> Result<ExitCode> 
     let stop = Stop::listen()?;
     let temperature = classifier.temperature();
     let mut scores = ScoresOfPictures::default();
+    let mut pulse = Pulse::new(
+        "judged",
+        dataset.parts().map(|(_, split)| split.len()).sum(),
+    );
     let outcome = judge(
         &dataset,
         labels,
@@ -138,6 +143,7 @@ pub(super) fn run(args: &EvaluateArgs, global: &GlobalArgs) -> Result<ExitCode> 
                 .classify(batch, images)
                 .context("the model could not be run")?;
             scores.add(&predictions, images, temperature);
+            pulse.add(images);
             Ok(predictions)
         },
     )

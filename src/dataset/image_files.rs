@@ -14,6 +14,7 @@ use rayon::prelude::*;
 
 use super::pixel_store::PixelWriter;
 use super::{Dataset, LoadSettings, Part, Pixels, Skipped, Split};
+use crate::pulse::Pulse;
 
 /// At most this many files are looked at to choose size and colour.
 const SAMPLE: usize = 256;
@@ -132,6 +133,7 @@ fn decode_all(
     let mut sources = Vec::with_capacity(files.len());
     let mut skipped = Vec::new();
     let mut damaged = 0;
+    let mut pulse = Pulse::new("decoded", files.len());
     let mut files = files.into_iter();
     loop {
         let files: Vec<LabelledFile> = files.by_ref().take(slab).collect();
@@ -143,6 +145,7 @@ fn decode_all(
             .zip(buffer.par_chunks_exact_mut(image_size))
             .map(|(file, out)| decode_file(&file.path, preprocess, &limits, out))
             .collect();
+        pulse.add(files.len());
         let images = buffer.chunks_exact(image_size);
         for ((file, image), outcome) in files.into_iter().zip(images).zip(outcomes) {
             match outcome {

@@ -399,8 +399,8 @@ mod tests {
         assert_snapshot!(logged(&mut Renderer::plain(), &run()), @r"
         INFO training on cpu: 300 images of 10 classes, 100 to validate, 2 epochs of 2 steps of 128 images, portable operators (as asked)
         WARN an image is blank
-        INFO epoch 1/2: train loss 0.6123, validation loss 0.4000, accuracy 0.8710, gap +0.0115, 4862 images/s, 12.3 s, best so far
-        INFO epoch 2/2: train loss 0.6123, validation loss 0.4000, accuracy 0.8710, gap +0.0115, 4862 images/s, 12.3 s
+        INFO epoch 1/2: train loss 0.6123, validation loss 0.4000, accuracy 0.8710, gap +0.0115, rate 1.00e-3, 4862 images/s, 12.3 s, best so far
+        INFO epoch 2/2: train loss 0.6123, validation loss 0.4000, accuracy 0.8710, gap +0.0115, rate 1.00e-3, 4862 images/s, 12.3 s
         INFO done after 2 epochs in 25.0 s: best is epoch 1 with accuracy 0.8710
         ");
     }
@@ -483,7 +483,7 @@ mod tests {
         assert_snapshot!(log, @r"
         INFO training on cpu: 300 images of 10 classes, 100 to validate, what fits into 60 s of epochs of 2 steps of 128 images, portable operators (as asked)
         INFO continuing in epoch 2 after 1 of its steps
-        INFO epoch 2/3: train loss 0.6123, validation loss 0.4000, accuracy 0.8710, gap +0.0115, 4862 images/s, 12.3 s
+        INFO epoch 2/3: train loss 0.6123, validation loss 0.4000, accuracy 0.8710, gap +0.0115, rate 1.00e-3, 4862 images/s, 12.3 s
         ");
         let drawn = screen.0.lock().unwrap().clone();
         assert!(drawn.contains("epoch 2 "), "{drawn}");

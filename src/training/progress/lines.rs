@@ -78,12 +78,13 @@ fn sparkline(values: &[f64]) -> String {
 pub(super) fn epoch_line(epoch: &EpochSummary, epochs: Option<usize>) -> String {
     let best = if epoch.is_best { ", best so far" } else { "" };
     format!(
-        "{}: train loss {:.4}, validation loss {:.4}, accuracy {:.4}, gap {:+.4}, {:.0} images/s, {:.1} s{best}",
+        "{}: train loss {:.4}, validation loss {:.4}, accuracy {:.4}, gap {:+.4}, rate {:.2e}, {:.0} images/s, {:.1} s{best}",
         epoch_name(epoch.epoch, epochs),
         epoch.train_loss,
         epoch.validation_loss,
         epoch.validation_accuracy,
         epoch.gap(),
+        epoch.learning_rate,
         epoch.images_per_second,
         epoch.seconds
     )
