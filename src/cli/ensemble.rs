@@ -99,7 +99,7 @@ fn figures(members: &Members, ensemble: &Ensemble) -> String {
     if let Some(mean) = &ensemble.mean_of_files {
         rows.push(row("mean of all, weights as they are", mean));
     }
-    rows.push(row("mean of all", &ensemble.mean));
+    rows.push(row("mean of all", &ensemble.summary.validation));
     table(&rows)
 }
 

@@ -313,7 +313,8 @@ mod tests {
             "0 T-shirt/top",
             "fashion-mnist: 54000 images to learn from, 6000 to choose by",
             " best",
-            "the mean of 2 models",
+            "the mean of 4 models, weights rounded to int8",
+            "validation accuracy 0.9573, loss 0.1157 on 6000 images",
             "architecture.name vgg",
             "architecture.name resnet",
         ] {

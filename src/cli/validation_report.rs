@@ -2,6 +2,7 @@
 //!
 //! They are about the model file as users get it, on the validation part; the test part is for `catalog evaluate`.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -9,7 +10,7 @@ use std::time::SystemTime;
 use anyhow::{Context, Result};
 use pipeline::atomic_file;
 use pipeline::model::{Classifier, ModelFile, SessionSettings};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::dataset::{Dataset, Part};
 use crate::evaluation::{Judgement, batch_size, judge};
@@ -108,15 +109,48 @@ impl ValidationReport<'_> {
     }
 }
 
-/// The options of the training that a model's summary tells, or of each of the models it is the mean of; null where it tells none.
+/// The options of the training that a model's summary tells, null where it tells none. Of a mean of models those that all share come
+/// first, then what is each model's own.
 pub(super) fn options(summary: &Value) -> Value {
-    match summary.get("members").and_then(Value::as_array) {
-        None => summary.get("options").cloned().unwrap_or_default(),
-        Some(members) => (1..)
-            .zip(members)
-            .map(|(number, member)| (format!("model {number}"), options(member)))
-            .collect(),
+    let Some(members) = summary.get("members").and_then(Value::as_array) else {
+        return summary.get("options").cloned().unwrap_or_default();
+    };
+    let options: Vec<Value> = members.iter().map(options).collect();
+    let (shared, own) = apart(&options.iter().collect::<Vec<_>>());
+    let own = (1..).zip(own);
+    let own = own.filter_map(|(number, own)| Some((format!("model {number}"), own?)));
+    let shared = shared.map(|shared| ("all models".to_owned(), shared));
+    shared.into_iter().chain(own).collect()
+}
+
+/// What is the same in all, and what each has beside it.
+fn apart(all: &[&Value]) -> (Option<Value>, Vec<Option<Value>>) {
+    if all.windows(2).all(|pair| pair[0] == pair[1]) {
+        return (all.first().copied().cloned(), vec![None; all.len()]);
     }
+    let objects: Option<Vec<_>> = all.iter().map(|value| value.as_object()).collect();
+    let Some(objects) = objects else {
+        return (None, all.iter().copied().cloned().map(Some).collect());
+    };
+    let mut shared = Map::new();
+    let mut own = vec![Map::new(); all.len()];
+    let names: BTreeSet<&String> = objects.iter().flat_map(|object| object.keys()).collect();
+    for name in names {
+        let values: Vec<_> = objects.iter().map(|object| object.get(name)).collect();
+        let (same, others) = match values.iter().copied().collect::<Option<Vec<_>>>() {
+            Some(values) => apart(&values),
+            None => (
+                None,
+                values.into_iter().map(Option::<&Value>::cloned).collect(),
+            ),
+        };
+        shared.extend(same.map(|value| (name.clone(), value)));
+        for (own, other) in own.iter_mut().zip(others) {
+            own.extend(other.map(|value| (name.clone(), value)));
+        }
+    }
+    let some = |object: Map<_, _>| (!object.is_empty()).then_some(Value::Object(object));
+    (some(shared), own.into_iter().map(some).collect())
 }
 
 /// What a model says about the validation part.
@@ -147,12 +181,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mean_has_the_options_of_each_of_its_models() {
-        let one = json!({"options": {"seed": 1}, "epochs": []});
-        assert_eq!(options(&one), json!({"seed": 1}));
-        let two = json!({"members": [one, {"options": {"seed": 2}}]});
-        let expected = json!({"model 1": {"seed": 1}, "model 2": {"seed": 2}});
-        assert_eq!(options(&two), expected);
+    fn a_mean_has_the_options_that_its_models_share_and_what_is_their_own() {
+        let network = |name: &str, width: u32| json!({"name": name, "width": width});
+        let one = json!({"seed": 1, "epochs": 9, "network": network("a", 8)});
+        let two = json!({"seed": 2, "epochs": 9, "network": network("b", 8), "start": null});
+        let summary = |options: &Value| json!({"options": options, "epochs": []});
+        assert_eq!(options(&summary(&one)), one);
+        assert_eq!(
+            options(&json!({"members": [summary(&one), summary(&two)]})),
+            json!({
+                "all models": {"epochs": 9, "network": {"width": 8}},
+                "model 1": {"seed": 1, "network": {"name": "a"}},
+                "model 2": {"seed": 2, "network": {"name": "b"}, "start": null},
+            })
+        );
+        let twins = json!({"members": [summary(&one), summary(&one)]});
+        assert_eq!(options(&twins), json!({ "all models": one }));
         assert_eq!(options(&Value::Null), Value::Null);
     }
 }

@@ -12,9 +12,7 @@ mod weights;
 use anyhow::{Context, Result, ensure};
 use ndarray::Array2;
 use ort::environment::Environment;
-use pipeline::model::{
-    Classifier, Device, FORMAT_VERSION, Metadata, ModelFile, SessionSettings, seal,
-};
+use pipeline::model::{Classifier, FORMAT_VERSION, Metadata, ModelFile, SessionSettings, seal};
 use pipeline::onnx::ModelProto;
 use prost::Message as _;
 use serde::{Deserialize, Serialize};
@@ -41,12 +39,15 @@ pub struct EnsembleSummary {
     pub data: DataSummary,
     /// How each of them came to be.
     pub members: Vec<TrainingSummary>,
+    /// What the mean says about the images that were held out.
+    pub validation: Figures,
     /// In what the weights were stored anew; none where they are as the members have them.
     pub weight_storage: Option<WeightStorage>,
 }
 
-/// What one of the models says about the held-out images by itself.
-#[derive(Clone, Debug, PartialEq)]
+/// How good one of the models, or their mean, is on the held-out images.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Figures {
     /// Share of the images whose most probable class is the true one.
     pub accuracy: f64,
@@ -65,8 +66,6 @@ pub struct Ensemble {
     pub members: Vec<Figures>,
     /// Figures of the mean of these, where the weights were stored anew.
     pub mean_of_files: Option<Figures>,
-    /// Figures of the ensemble.
-    pub mean: Figures,
     /// Largest gap found between the file's logits and the mean of the members', on the images compared.
     pub largest_gap: f32,
     /// Number of images compared.
@@ -131,6 +130,7 @@ pub fn combine(
         onnxruntime_version: onnxruntime_version.to_owned(),
         data: members.summaries()[0].data.clone(),
         members: members.summaries().to_vec(),
+        validation: mean,
         weight_storage: storage,
     };
     let metadata = Metadata {
@@ -153,7 +153,6 @@ pub fn combine(
         summary,
         members: figures,
         mean_of_files: mean_of_files.transpose()?,
-        mean,
         largest_gap,
         compared_images,
     })
@@ -195,11 +194,7 @@ fn stored(file: &ModelFile, model: &mut ModelProto, storage: WeightStorage) -> R
 
 /// Logits `[N, K]` of all images of a split.
 fn logits(file: &ModelFile, split: &Split, environment: &Environment) -> Result<Array2<f32>> {
-    let settings = SessionSettings {
-        device: Device::Cpu,
-        threads: 0,
-        spinning: false,
-    };
+    let settings = SessionSettings::on_processor(0);
     let mut classifier = Classifier::load(environment, file, &settings)?;
     let places: Vec<usize> = (0..split.len()).collect();
     let batches = places

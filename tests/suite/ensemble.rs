@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use pipeline::model::{Classifier, Device, ModelFile, SessionSettings};
+use pipeline::model::{Classifier, ModelFile, SessionSettings};
 
 use crate::runtime;
 use crate::testenv::{TestEnv, write_halves};
@@ -54,11 +54,7 @@ fn train(env: &TestEnv, out: &str, more: &[&str]) {
 
 fn classifier(env: &TestEnv, name: &str) -> Classifier {
     let file = ModelFile::read(&env.path(name)).unwrap();
-    let settings = SessionSettings {
-        device: Device::Cpu,
-        threads: 1,
-        spinning: false,
-    };
+    let settings = SessionSettings::on_processor(1);
     Classifier::load(&runtime::training().environment, &file, &settings).unwrap()
 }
 
@@ -108,6 +104,11 @@ fn the_logits_are_the_mean_of_those_of_the_models_at_their_temperatures() {
     let text = env.succeed(&["inspect", "both/model.onnx"]).stdout;
     assert!(text.contains("the mean of 2 models"), "{text}");
     assert!(text.contains("[6,8]"), "{text}");
+    let [.., accuracy, loss] = lines[3].split_whitespace().collect::<Vec<_>>()[..] else {
+        panic!("{}", joined.stdout);
+    };
+    let judged = format!("validation   accuracy {accuracy}, loss {loss} on ");
+    assert!(text.contains(&judged), "{judged:?} is not in:\n{text}");
     let labelled = env.succeed(&[
         "classify",
         "halves/left",

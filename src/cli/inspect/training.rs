@@ -37,6 +37,13 @@ fn ensemble_lines(ensemble: &EnsembleSummary, summary: &Value) -> Vec<String> {
             }
         ),
     )];
+    lines.push(fact(
+        "validation",
+        format!(
+            "accuracy {:.4}, loss {:.4} on {} images",
+            ensemble.validation.accuracy, ensemble.validation.loss, ensemble.data.validation_images
+        ),
+    ));
     for (place, member) in ensemble.members.iter().enumerate() {
         lines.push(String::new());
         lines.push(fact("model", place + 1));
