@@ -157,7 +157,7 @@ fn describe_tensorrt(row: &mut impl FnMut(&str, String), cuda_would_run: bool) {
         tensorrt::KEY,
         match &found {
             Ok(folder) => folder.display().to_string(),
-            Err(_) => "not found (needed by --device tensorrt alone)".to_owned(),
+            Err(_) => "not found (for --device tensorrt only)".to_owned(),
         },
     );
     row(
