@@ -32,7 +32,7 @@ LEVERS = {
     "mixup 0.2 for 5 whole epochs": "--mixup 0.2 --epochs 5",
     "CutMix 1.0 for 5 whole epochs": "--cutmix 1.0 --epochs 5",
     "weights averaged over an epoch": "--average-weights 1",
-    "label smoothing 0": "--label-smoothing 0",
+    "label smoothing 0.05": "--label-smoothing 0.05",
     "label smoothing 0.1": "--label-smoothing 0.1",
     "batch 64, rate 0.05": "--batch-size 64 --learning-rate 0.05",
     "batch 256, rate 0.2": "--batch-size 256 --learning-rate 0.2",
@@ -42,10 +42,13 @@ LEVERS = {
     "cosine": "--schedule cosine",
     "weight decay 0.001": "--weight-decay 0.001",
     "AdamW": "--optimizer adamw --learning-rate 0.004",
-    "mirror averaging": "--mirror-averaging",
-    "resnet": "--network resnet",
-    "full size for longer": "--stages 32,32:64,64:128,128",
-    "1.5 times as wide": "--stages 48:48,96:96,192:192",
+    "no mirror averaging": "--mirror-averaging false",
+    # Each about as long as 7 epochs of `quick`.
+    "no easy images left out for 5 epochs": "--prune 0 --epochs 5",
+    "resnet for 3 epochs": "--network resnet --epochs 3",
+    "full size for longer for 3 epochs": "--stages 32,32:64,64:128,128 --epochs 3",
+    "1.5 times as wide for 3 epochs": "--stages 48:48,96:96,192:192 --epochs 3",
+    "0.75 times as wide for 10 epochs": "--stages 24:24,48:48,96:96 --epochs 10",
     # As long as 7 epochs of `quick`. Needs images that are files (--data): raw pixels are taken as they are.
     "6 epochs of 20 pixels, then 4 of 28": ["--size 20 --epochs 6", "--size 28 --epochs 4 --learning-rate 0.05"],
 }
