@@ -14,6 +14,7 @@ mod pixels;
 mod planar;
 mod read;
 mod reduced;
+mod revision;
 mod riff;
 mod sniff;
 mod status;
@@ -37,12 +38,9 @@ pub use read::Stamp;
 pub(crate) use read::{Content, Refusal, is_out_of_files, open_fault, read, read_ahead};
 use reduced::ReducedJpeg;
 pub use reduced::{description as reduced_jpeg_decoder, reduced_jpeg};
+pub use revision::REVISION;
 pub use sniff::{Format, Sniffed, sniff};
 pub use status::{Fault, Status};
-
-/// Raised whenever the same file becomes other pixels than before, so that no run joins labels of both: 2 since JPEGs of which no fraction is
-/// enough are scaled before their colours are joined.
-pub const REVISION: u32 = 2;
 
 /// What one image may cost at most; anything over is [`Status::TooLarge`], decided from its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
