@@ -5,7 +5,10 @@ use serde_json::Value;
 use super::fact;
 use crate::ensemble::EnsembleSummary;
 use crate::lowering::WeightStorage;
-use crate::training::export::TrainingSummary;
+use crate::training::export::{EpochFigures, TrainingSummary};
+
+/// Epochs that are shown of a longer run, about.
+const EPOCH_LINES: usize = 20;
 
 /// How the model came to be; a summary of another version of the program is shown as it is.
 pub(super) fn lines(summary: &Value) -> Vec<String> {
@@ -100,11 +103,27 @@ fn training_lines(training: &TrainingSummary, summary: &Value) -> Vec<String> {
     if let Some(options) = summary.get("options") {
         lines.extend(option_lines(options));
     }
-    lines.extend([
-        String::new(),
-        "epoch  train loss  validation loss  accuracy  learning rate".to_owned(),
-    ]);
-    for epoch in &training.epochs {
+    lines.push(String::new());
+    lines.extend(epoch_lines(&training.epochs, run.best_epoch));
+    lines
+}
+
+/// One line an epoch; of a long run some epochs, the best and the last among them.
+fn epoch_lines(epochs: &[EpochFigures], best: usize) -> Vec<String> {
+    let every = epochs.len().div_ceil(EPOCH_LINES).max(1);
+    let mut lines = Vec::new();
+    if every > 1 {
+        lines.push(format!(
+            "One epoch in {every} of {}, the best and the last; --json has all",
+            epochs.len()
+        ));
+    }
+    lines.push("epoch  train loss  validation loss  accuracy  learning rate".to_owned());
+    for (place, epoch) in epochs.iter().enumerate() {
+        let is_best = epoch.epoch == best;
+        if !place.is_multiple_of(every) && !is_best && place + 1 != epochs.len() {
+            continue;
+        }
         lines.push(format!(
             "{:>5}  {:>10.4}  {:>15.4}  {:>8.4}  {:>13.2e}{}",
             epoch.epoch,
@@ -112,11 +131,7 @@ fn training_lines(training: &TrainingSummary, summary: &Value) -> Vec<String> {
             epoch.validation_loss,
             epoch.validation_accuracy,
             epoch.learning_rate,
-            if epoch.epoch == run.best_epoch {
-                "  best"
-            } else {
-                ""
-            }
+            if is_best { "  best" } else { "" }
         ));
     }
     lines
@@ -156,6 +171,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::training::events::EpochSummary;
 
     #[test]
     fn unknown_summaries_are_shown_without_control_characters() {
@@ -164,6 +180,32 @@ mod tests {
         assert_eq!(
             lines(&Value::Null),
             ["training     nothing is said about it"]
+        );
+    }
+
+    #[test]
+    fn a_long_run_is_shown_by_some_of_its_epochs() {
+        let epochs = |count| -> Vec<EpochFigures> {
+            (1..=count)
+                .map(|epoch| EpochSummary::example(epoch, 0.9).into())
+                .collect()
+        };
+        let shown = |lines: &[String]| -> Vec<usize> {
+            lines
+                .iter()
+                .filter_map(|line| line.split_whitespace().next()?.parse().ok())
+                .collect()
+        };
+        let short = epoch_lines(&epochs(20), 7);
+        assert_eq!(shown(&short), (1..=20).collect::<Vec<_>>());
+        assert!(short[0].starts_with("epoch") && short[7].ends_with("best"));
+
+        let long = epoch_lines(&epochs(100), 97);
+        let expected: Vec<usize> = (1..=100).step_by(5).chain([97, 100]).collect();
+        assert_eq!(shown(&long), expected);
+        assert_eq!(
+            long[0],
+            "One epoch in 5 of 100, the best and the last; --json has all"
         );
     }
 
