@@ -1,9 +1,9 @@
 """Time of one training step in PyTorch, as `benches/training_step.rs` measures the program's: one line of JSON.
 
-    python3 scripts/compare/step_pytorch.py --setup JSON [--variant default|channels_last|tf32|bf16|compile] [--device cuda:0]
+    python3 scripts/compare/step_pytorch.py --setup JSON [--variant default|channels_last|tf32|bf16|fp16|compile] [--device cuda:0]
 
 JSON is the member `setup` of the line that the program's benchmark prints: network, task, optimizer and batch. Images and labels
-are random. `bf16` is channels_last with automatic mixed precision, forward and loss in bfloat16. On a GPU, `tf32` lets
+are random. `bf16` and `fp16` are channels_last with automatic mixed precision, forward and loss in bfloat16 or float16. On a GPU, `tf32` lets
 multiplications round their inputs, and `compile` is channels_last through `torch.compile`.
 """
 
@@ -26,7 +26,7 @@ from optimizers import build_optimizer  # noqa: E402
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--setup", type=json.loads, required=True, help="`setup` of the program's benchmark")
-    parser.add_argument("--variant", choices=["default", "channels_last", "tf32", "bf16", "compile"], default="channels_last")
+    parser.add_argument("--variant", choices=["default", "channels_last", "tf32", "bf16", "fp16", "compile"], default="channels_last")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=0, help="0 for one per core")
     parser.add_argument("--warmup", type=int, default=5)
@@ -74,18 +74,21 @@ def prepare(setup, variant, device):
     images = torch.randint(0, 256, shape, dtype=torch.uint8).to(device)
     labels = torch.randint(0, task["classes"], shape[:2]).to(device)
     forward = torch.compile(model) if variant == "compile" else model
+    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(variant)
+    scaler = torch.amp.GradScaler(device.type, enabled=variant == "fp16")
     taken = 0
 
     def step():
         nonlocal taken
         batch = taken % setup["batches"]
         taken += 1
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=variant == "bf16"):
+        with torch.autocast(device.type, dtype=half, enabled=half is not None):
             logits = forward(images[batch])
             loss = functional.cross_entropy(logits, labels[batch], label_smoothing=setup["label_smoothing"])
         optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
         return loss.item()
 
     return step

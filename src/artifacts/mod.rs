@@ -65,11 +65,12 @@ pub struct TrainingGraph {
     pub gradients: Vec<ValueId>,
 }
 
-/// Adds the loss of soft targets and the gradients of all trained parameters to a network.
+/// Adds the loss of soft targets and the gradients of all trained parameters to a network. What is differentiated is the loss times
+/// `loss_scale`, and the gradients are divided by that: it keeps those in between from being too small for 16-bit floats.
 ///
 /// # Errors
 /// When a trained parameter has no influence on the loss, or an operation no gradient.
-pub fn training_graph(network: &Network) -> Result<TrainingGraph> {
+pub fn training_graph(network: &Network, loss_scale: f32) -> Result<TrainingGraph> {
     let mut graph = network.graph.clone();
     let targets = graph.input(TARGETS, graph.value(network.logits).ty.clone());
     let loss = graph.scoped("loss", |graph| {
@@ -80,7 +81,17 @@ pub fn training_graph(network: &Network) -> Result<TrainingGraph> {
         .filter(|(_, _, parameter)| parameter.role.is_trained())
         .map(|(id, _, _)| id)
         .collect();
-    let gradients = differentiate(&mut graph, loss, &trained)?;
+    let gradients = match loss_scale {
+        1.0 => differentiate(&mut graph, loss, &trained)?,
+        scale => {
+            let scaled = graph.scale(loss, scale)?;
+            let gradients = differentiate(&mut graph, scaled, &trained)?;
+            gradients
+                .into_iter()
+                .map(|gradient| graph.scale(gradient, 1.0 / scale))
+                .collect::<Result<_, _>>()?
+        }
+    };
     Ok(TrainingGraph {
         graph,
         loss,
@@ -101,7 +112,7 @@ pub fn build(
     formulation: Formulation,
     seed: u64,
 ) -> Result<Artifacts> {
-    let mut training = training_graph(network)?;
+    let mut training = training_graph(network, formulation.loss_scale())?;
     let updates = optimizer::add_updates(&mut training, options)?;
     let graph = &mut training.graph;
     let reset = graph.input(
@@ -134,7 +145,7 @@ pub fn build(
     let evaluation_model = with_metrics(
         graph,
         Mode::Inference,
-        formulation,
+        formulation.for_inference(),
         &[(LOGITS.to_owned(), training.logits)],
         Targets::default(),
     )?;

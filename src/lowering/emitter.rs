@@ -1,13 +1,13 @@
 //! Collects ONNX nodes, constants and value types while a graph is emitted.
 
 use pipeline::onnx::{
-    AttributeProto, DimensionProto, DimensionValue, NodeProto, TensorProto, TensorShapeProto,
-    TensorTypeProto, TypeProto, TypeValue, ValueInfoProto, attribute_type, data_type as onnx_type,
+    AttributeProto, NodeProto, TensorProto, ValueInfoProto, data_type as onnx_type,
 };
 
-use crate::graph::{Dim, ElementType, Graph, Origin, Shape, Tensor, TensorType, ValueId};
+use crate::graph::{ElementType, Graph, Origin, Shape, Tensor, TensorData, TensorType, ValueId};
 
 use super::Mode;
+use super::proto::{data_type, element_info, fixed, halves, int, tensor_proto, value_info};
 
 /// Domain of ONNX Runtime's own operators.
 const MICROSOFT: &str = "com.microsoft";
@@ -36,12 +36,30 @@ impl Domain {
     }
 }
 
-/// Layouts in which a value is there.
+/// Forms in which a value is there.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Layouts {
+enum Forms {
     Plain,
-    Blocked,
+    Other,
     Both,
+}
+
+/// The form that a formulation knows beside the plain one: 32-bit floats in the order of the axes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OtherForm {
+    /// In blocks of channels.
+    Blocked,
+    /// 16-bit floats.
+    Half,
+}
+
+impl OtherForm {
+    fn name_of(self, plain: &str) -> String {
+        match self {
+            Self::Blocked => format!("{plain}/blocked"),
+            Self::Half => format!("{plain}/half"),
+        }
+    }
 }
 
 pub(super) struct Emitter<'g> {
@@ -50,15 +68,23 @@ pub(super) struct Emitter<'g> {
     needed: &'g [bool],
     /// ONNX name of each value of the graph; empty until a constant is used.
     names: Vec<String>,
-    /// Which layouts of each value there are already.
-    layouts: Vec<Layouts>,
+    other_form: OtherForm,
+    /// Which forms of each value there are already.
+    forms: Vec<Forms>,
+    /// Whether float values are asked for, made and declared as 16-bit floats.
+    is_halving: bool,
     nodes: Vec<NodeProto>,
     initializers: Vec<TensorProto>,
     value_infos: Vec<ValueInfoProto>,
 }
 
 impl<'g> Emitter<'g> {
-    pub(super) fn new(graph: &'g Graph, mode: Mode, needed: &'g [bool]) -> Self {
+    pub(super) fn new(
+        graph: &'g Graph,
+        mode: Mode,
+        needed: &'g [bool],
+        other_form: OtherForm,
+    ) -> Self {
         let name = |value: &crate::graph::Value| match value.origin {
             Origin::Constant(_) => String::new(),
             Origin::Input | Origin::Parameter(_) | Origin::Node => value.name.clone(),
@@ -68,7 +94,9 @@ impl<'g> Emitter<'g> {
             mode,
             needed,
             names: graph.values().iter().map(name).collect(),
-            layouts: vec![Layouts::Plain; graph.values().len()],
+            other_form,
+            forms: vec![Forms::Plain; graph.values().len()],
+            is_halving: false,
             nodes: Vec::new(),
             initializers: Vec::new(),
             value_infos: Vec::new(),
@@ -84,16 +112,21 @@ impl<'g> Emitter<'g> {
         self.names[id.index()] = name.to_owned();
     }
 
-    /// ONNX name of a value in plain layout; a constant is written, and a value in blocked layout reordered, the first time it is
-    /// asked for.
+    /// ONNX name of a value in the form that nodes are emitted in: as 16-bit floats within [`Emitter::halved`], else plain. A constant is
+    /// written, and a value in another form converted, the first time it is asked for.
     pub(super) fn name(&mut self, id: ValueId) -> String {
-        if self.layouts[id.index()] == Layouts::Blocked {
-            self.layouts[id.index()] = Layouts::Both;
+        match self.is_halved(self.graph.value(id).ty.element) {
+            true => self.other(id),
+            false => self.plain(id),
+        }
+    }
+
+    /// ONNX name of a value in plain form.
+    pub(super) fn plain(&mut self, id: ValueId) -> String {
+        if self.forms[id.index()] == Forms::Other {
+            self.forms[id.index()] = Forms::Both;
             let name = self.names[id.index()].clone();
-            let ty = self.graph.value(id).ty.clone();
-            let channels = int("channels", fixed(&ty.shape.dims()[1]) as i64);
-            let operands = vec![blocked_name(&name)];
-            self.reorder("ReorderOutput", operands, &name, &ty, vec![channels]);
+            self.convert_back(id, &name);
             return name;
         }
         if self.names[id.index()].is_empty() {
@@ -106,51 +139,96 @@ impl<'g> Emitter<'g> {
         self.names[id.index()].clone()
     }
 
-    /// ONNX name of a value in blocked layout; a value in plain layout is reordered the first time it is asked for.
-    pub(super) fn blocked(&mut self, id: ValueId) -> String {
-        let plain = self.name_if_plain(id);
-        let name = blocked_name(&self.names[id.index()]);
+    /// ONNX name of a value in the formulation's other form.
+    pub(super) fn other(&mut self, id: ValueId) -> String {
+        let plain = (self.forms[id.index()] == Forms::Plain).then(|| self.plain(id));
+        let name = self.other_form.name_of(&self.names[id.index()]);
         if let Some(plain) = plain {
-            self.layouts[id.index()] = Layouts::Both;
-            let ty = self.graph.value(id).ty.clone();
-            self.reorder("ReorderInput", vec![plain], &name, &ty, vec![]);
+            self.forms[id.index()] = Forms::Both;
+            self.convert(id, plain, &name);
         }
         name
     }
 
-    /// Adds the node that puts a value into its other layout.
-    fn reorder(
+    /// Adds the node that brings a value from plain into the other form.
+    fn convert(&mut self, id: ValueId, plain: String, output: &str) {
+        let ty = self.graph.value(id).ty.clone();
+        let (operator, element, attributes) = match self.other_form {
+            OtherForm::Blocked => (
+                (Domain::Nchwc, "ReorderInput"),
+                data_type(ty.element),
+                vec![],
+            ),
+            OtherForm::Half => (
+                (Domain::Standard, "Cast"),
+                onnx_type::FLOAT16,
+                vec![int("to", onnx_type::FLOAT16.into())],
+            ),
+        };
+        self.add_conversion(operator, plain, output, (element, &ty.shape), attributes);
+    }
+
+    /// Adds the node that brings a value from the other form into the plain one.
+    fn convert_back(&mut self, id: ValueId, output: &str) {
+        let ty = self.graph.value(id).ty.clone();
+        let (operator, attributes) = match self.other_form {
+            OtherForm::Blocked => {
+                let channels = fixed(&ty.shape.dims()[1]) as i64;
+                (
+                    (Domain::Nchwc, "ReorderOutput"),
+                    vec![int("channels", channels)],
+                )
+            }
+            OtherForm::Half => (
+                (Domain::Standard, "Cast"),
+                vec![int("to", onnx_type::FLOAT.into())],
+            ),
+        };
+        let other = self.other_form.name_of(output);
+        let ty = (data_type(ty.element), &ty.shape);
+        self.add_conversion(operator, other, output, ty, attributes);
+    }
+
+    fn add_conversion(
         &mut self,
-        operator: &str,
-        operands: Vec<String>,
+        operator: (Domain, &str),
+        operand: String,
         output: &str,
-        ty: &TensorType,
+        (element, shape): (i32, &Shape),
         attributes: Vec<AttributeProto>,
     ) {
-        self.value_infos.push(value_info(output, ty));
+        self.value_infos.push(element_info(output, element, shape));
         // A value has the name of the node that made it.
-        let name = format!("{output}/reordered");
+        let name = format!("{output}/converted");
         let outputs = vec![output.to_owned()];
-        self.raw_node(
-            (Domain::Nchwc, operator),
-            &name,
-            operands,
-            outputs,
-            attributes,
-        );
+        self.raw_node(operator, &name, vec![operand], outputs, attributes);
     }
 
-    fn name_if_plain(&mut self, id: ValueId) -> Option<String> {
-        (self.layouts[id.index()] == Layouts::Plain).then(|| self.name(id))
-    }
-
-    /// Records that a value of the graph is made in blocked layout, and returns the name it has there.
-    pub(super) fn declare_blocked(&mut self, id: ValueId) -> String {
-        self.layouts[id.index()] = Layouts::Blocked;
-        let name = blocked_name(&self.names[id.index()]);
+    /// Records that a value of the graph is made in the other form, and returns the name it has there.
+    pub(super) fn declare_other(&mut self, id: ValueId) -> String {
+        self.forms[id.index()] = Forms::Other;
+        let name = self.other_form.name_of(&self.names[id.index()]);
+        let ty = &self.graph.value(id).ty;
+        let element = match self.other_form {
+            OtherForm::Blocked => data_type(ty.element),
+            OtherForm::Half => onnx_type::FLOAT16,
+        };
         self.value_infos
-            .push(value_info(&name, &self.graph.value(id).ty));
+            .push(element_info(&name, element, &ty.shape));
         name
+    }
+
+    /// Emits with all float values, constants included, as 16-bit floats.
+    pub(super) fn halved(&mut self, emit: impl FnOnce(&mut Self)) {
+        debug_assert_eq!(self.other_form, OtherForm::Half);
+        self.is_halving = true;
+        emit(self);
+        self.is_halving = false;
+    }
+
+    /// Whether what is emitted now has 16-bit floats for values of this type.
+    pub(super) fn is_halved(&self, element: ElementType) -> bool {
+        self.is_halving && element == ElementType::F32
     }
 
     pub(super) fn is_needed(&self, id: ValueId) -> bool {
@@ -160,7 +238,11 @@ impl<'g> Emitter<'g> {
     /// A constant that only the emitted graph knows.
     pub(super) fn constant(&mut self, node: &str, suffix: &str, tensor: &Tensor) -> String {
         let name = format!("{node}/{suffix}");
-        self.initializers.push(tensor_proto(&name, tensor));
+        let proto = match &tensor.data {
+            TensorData::F32(values) if self.is_halving => halves(&name, &tensor.shape, values),
+            _ => tensor_proto(&name, tensor),
+        };
+        self.initializers.push(proto);
         name
     }
 
@@ -185,7 +267,10 @@ impl<'g> Emitter<'g> {
 
     /// Records the type of a value of the graph and returns its name.
     pub(super) fn declare(&mut self, id: ValueId) -> String {
-        let name = self.name(id);
+        if self.is_halved(self.graph.value(id).ty.element) {
+            return self.declare_other(id);
+        }
+        let name = self.plain(id);
         self.value_infos
             .push(value_info(&name, &self.graph.value(id).ty));
         name
@@ -200,7 +285,12 @@ impl<'g> Emitter<'g> {
         ty: &TensorType,
         attributes: Vec<AttributeProto>,
     ) -> String {
-        self.value_infos.push(value_info(&name, ty));
+        let element = match self.is_halved(ty.element) {
+            true => onnx_type::FLOAT16,
+            false => data_type(ty.element),
+        };
+        self.value_infos
+            .push(element_info(&name, element, &ty.shape));
         self.raw_node(
             (domain, op_type),
             &name,
@@ -231,88 +321,5 @@ impl<'g> Emitter<'g> {
             domain: domain.name().map(str::to_owned),
             ..NodeProto::default()
         });
-    }
-}
-
-fn blocked_name(name: &str) -> String {
-    format!("{name}/blocked")
-}
-
-/// A dimension without the batch.
-pub(super) fn fixed(dim: &Dim) -> usize {
-    match dim {
-        Dim::Fixed(size) | Dim::Batch(size) => *size,
-    }
-}
-
-pub(super) fn data_type(element: ElementType) -> i32 {
-    match element {
-        ElementType::F32 => onnx_type::FLOAT,
-        ElementType::U8 => onnx_type::UINT8,
-        ElementType::I64 => onnx_type::INT64,
-        ElementType::Bool => onnx_type::BOOL,
-    }
-}
-
-fn tensor_proto(name: &str, tensor: &Tensor) -> TensorProto {
-    TensorProto {
-        dims: tensor.shape.iter().map(|&size| size as i64).collect(),
-        data_type: Some(data_type(tensor.data.element())),
-        name: Some(name.to_owned()),
-        raw_data: Some(tensor.data.to_le_bytes()),
-        ..TensorProto::default()
-    }
-}
-
-pub(crate) fn value_info(name: &str, ty: &TensorType) -> ValueInfoProto {
-    ValueInfoProto {
-        name: Some(name.to_owned()),
-        r#type: Some(TypeProto {
-            value: Some(TypeValue::Tensor(TensorTypeProto {
-                elem_type: Some(data_type(ty.element)),
-                shape: Some(shape_proto(&ty.shape)),
-            })),
-        }),
-        ..ValueInfoProto::default()
-    }
-}
-
-fn shape_proto(shape: &Shape) -> TensorShapeProto {
-    let dim = |dim: &Dim| DimensionProto {
-        value: Some(match dim {
-            Dim::Fixed(size) => DimensionValue::Fixed(*size as i64),
-            Dim::Batch(1) => DimensionValue::Symbolic("N".to_owned()),
-            Dim::Batch(times) => DimensionValue::Symbolic(format!("N*{times}")),
-        }),
-    };
-    TensorShapeProto {
-        dim: shape.dims().iter().map(dim).collect(),
-    }
-}
-
-pub(super) fn int(name: &str, value: i64) -> AttributeProto {
-    AttributeProto::int(name, value)
-}
-
-pub(super) fn ints(name: &str, values: &[usize]) -> AttributeProto {
-    let values: Vec<i64> = values.iter().map(|&value| value as i64).collect();
-    AttributeProto::ints(name, &values)
-}
-
-pub(super) fn float(name: &str, value: f32) -> AttributeProto {
-    AttributeProto {
-        name: Some(name.to_owned()),
-        f: Some(value),
-        r#type: Some(attribute_type::FLOAT),
-        ..AttributeProto::default()
-    }
-}
-
-pub(super) fn string(name: &str, value: &str) -> AttributeProto {
-    AttributeProto {
-        name: Some(name.to_owned()),
-        s: Some(value.as_bytes().to_vec()),
-        r#type: Some(attribute_type::STRING),
-        ..AttributeProto::default()
     }
 }

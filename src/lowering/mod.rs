@@ -2,12 +2,14 @@
 //!
 //! The same description is emitted in two modes: training (batch statistics, dropout) and inference (running statistics, no
 //! dropout). Only what the asked-for values need is emitted. Which ONNX operators stand for an operation is the business of a
-//! formulation: [`portable`] uses those that every build of ONNX Runtime with the training API has, CUDA included; [`blocked`]
-//! those that are fast on x86-64. What comes out is the same up to rounding.
+//! formulation: [`portable`] uses those that every build of ONNX Runtime with the training API has, CUDA included; [`mixed`] the same
+//! on 16-bit floats where that is enough; [`blocked`] those that are fast on x86-64. What comes out is the same up to rounding.
 
 mod blocked;
 mod emitter;
+mod mixed;
 mod portable;
+mod proto;
 mod recipes;
 pub(crate) mod storage;
 
@@ -18,8 +20,9 @@ use pipeline::onnx::{
 
 use crate::graph::{Dim, ElementType, Graph, Node, Op, Origin, Role, TensorType, ValueId};
 
-use emitter::Emitter;
-pub(crate) use emitter::{NCHWC as BLOCKED_DOMAIN, value_info};
+pub(crate) use emitter::NCHWC as BLOCKED_DOMAIN;
+use emitter::{Emitter, OtherForm};
+pub(crate) use proto::value_info;
 pub use storage::WeightStorage;
 
 /// Highest IR version and operator set that ONNX Runtime 1.19.2 and every later one read without conversion.
@@ -40,6 +43,8 @@ pub enum Mode {
 pub enum Formulation {
     /// Operators that every build of ONNX Runtime with the training API has.
     Portable,
+    /// The same in mixed precision: convolutions and matrix products multiply 16-bit floats.
+    Mixed,
     /// ONNX Runtime's convolutions on blocked layout and the operators of [`crate::operators`], which have to be registered with
     /// the session. What does not fit into blocks stays portable.
     Blocked {
@@ -48,12 +53,30 @@ pub enum Formulation {
     },
 }
 
+impl Formulation {
+    /// What the loss has to be multiplied with before it is differentiated, and its gradients divided by.
+    pub fn loss_scale(self) -> f32 {
+        match self {
+            Self::Mixed => mixed::LOSS_SCALE,
+            Self::Portable | Self::Blocked { .. } => 1.0,
+        }
+    }
+
+    /// What a network is judged with that learns with this one.
+    pub fn for_inference(self) -> Self {
+        match self {
+            Self::Mixed => Self::Portable,
+            other => other,
+        }
+    }
+}
+
 /// How many of the graph's convolutions a formulation takes in blocked layout, and how many there are.
 pub fn blocked_convolutions(graph: &Graph, formulation: Formulation) -> (usize, usize) {
     let is_convolution = |node: &&Node| matches!(node.op, Op::Conv(_));
     let total = graph.nodes().iter().filter(is_convolution).count();
     let blocked = match formulation {
-        Formulation::Portable => 0,
+        Formulation::Portable | Formulation::Mixed => 0,
         Formulation::Blocked { block } => graph
             .nodes()
             .iter()
@@ -104,7 +127,11 @@ pub fn lower(
         .map(|(_, id)| *id)
         .chain(targets.effects.iter().copied());
     let needed = needed_values(graph, roots);
-    let mut emitter = Emitter::new(graph, mode, &needed);
+    let other_form = match formulation {
+        Formulation::Mixed => OtherForm::Half,
+        Formulation::Portable | Formulation::Blocked { .. } => OtherForm::Blocked,
+    };
+    let mut emitter = Emitter::new(graph, mode, &needed, other_form);
     for (output, id) in &targets.outputs {
         emitter.rename(*id, output);
     }
@@ -117,6 +144,7 @@ pub fn lower(
         Formulation::Portable => nodes
             .iter()
             .for_each(|node| portable::emit(&mut emitter, node)),
+        Formulation::Mixed => mixed::emit(&mut emitter, &nodes, targets),
         Formulation::Blocked { block } => blocked::emit(&mut emitter, &nodes, targets, block),
     }
 
@@ -217,7 +245,7 @@ fn dims(ty: &TensorType) -> Vec<i64> {
 pub(crate) fn unshaped_float() -> TypeProto {
     TypeProto {
         value: Some(TypeValue::Tensor(TensorTypeProto {
-            elem_type: Some(emitter::data_type(ElementType::F32)),
+            elem_type: Some(proto::data_type(ElementType::F32)),
             shape: None,
         })),
     }

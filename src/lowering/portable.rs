@@ -5,7 +5,8 @@
 
 use crate::graph::{Dim, Node, Op, Tensor};
 
-use super::emitter::{Domain, Emitter, data_type, float, int, ints, string};
+use super::emitter::{Domain, Emitter};
+use super::proto::{data_type, float, int, ints, string};
 use super::recipes;
 
 const STANDARD: Domain = Domain::Standard;
@@ -104,7 +105,10 @@ pub(super) fn emit(emitter: &mut Emitter<'_>, node: &Node) {
             let operands = recipes::clip_operands(emitter, name, inputs, min, max);
             emitter.node((STANDARD, "Clip"), name, operands, outputs, vec![]);
         }
-        Op::BatchNorm(_) => recipes::batch_norm(emitter, node, inputs),
+        Op::BatchNorm(_) => {
+            let output = emitter.declare(outputs[0]);
+            recipes::batch_norm(emitter, node, inputs, output);
+        }
         Op::Dropout { ratio } => recipes::dropout(emitter, node, inputs, *ratio),
         Op::Slice { axis, start, end } => {
             let mut operands = inputs;

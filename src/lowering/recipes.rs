@@ -7,13 +7,16 @@ use crate::graph::{
 };
 
 use super::Mode;
-use super::emitter::{Domain, Emitter, data_type, float, int, ints};
+use super::emitter::{Domain, Emitter};
+use super::proto::{data_type, float, int, ints};
 
 const STANDARD: Domain = Domain::Standard;
 const MICROSOFT: Domain = Domain::Microsoft;
 
 /// A slope so steep that `HardSigmoid`, `max(0, min(1, slope · x))`, is the step function 0 or 1 on every normal float.
 const STEP: f32 = 3e38;
+/// The same for 16-bit floats, in which the slope itself has to be finite.
+const HALF_STEP: f32 = 6e4;
 
 pub(super) fn kernel(emitter: &Emitter<'_>, weight: ValueId) -> Vec<usize> {
     let dims = emitter.graph.shape(weight).dims();
@@ -59,7 +62,12 @@ pub(super) fn clip_operands(
 }
 
 /// In training the kernel writes the running statistics over its inputs, as long as they are no graph outputs.
-pub(super) fn batch_norm(emitter: &mut Emitter<'_>, node: &Node, inputs: Vec<String>) {
+pub(super) fn batch_norm(
+    emitter: &mut Emitter<'_>,
+    node: &Node,
+    inputs: Vec<String>,
+    output: String,
+) {
     let Op::BatchNorm(norm) = &node.op else {
         return;
     };
@@ -69,12 +77,11 @@ pub(super) fn batch_norm(emitter: &mut Emitter<'_>, node: &Node, inputs: Vec<Str
     ];
     match emitter.mode {
         Mode::Inference => {
-            let y = &node.outputs[..1];
-            emitter.node(
+            emitter.raw_node(
                 (STANDARD, "BatchNormalization"),
                 &node.name,
                 inputs,
-                y,
+                vec![output],
                 attributes,
             );
         }
@@ -82,7 +89,7 @@ pub(super) fn batch_norm(emitter: &mut Emitter<'_>, node: &Node, inputs: Vec<Str
             attributes.push(int("training_mode", 1));
             let updated = |input: &str| format!("{input}.updated");
             let output_names = vec![
-                emitter.declare(node.outputs[0]),
+                output,
                 updated(&inputs[3]),
                 updated(&inputs[4]),
                 emitter.declare(node.outputs[1]),
@@ -177,7 +184,11 @@ pub(super) fn batch_size(emitter: &mut Emitter<'_>, node: &Node, inputs: Vec<Str
 
 /// 1 where `x > 0`, else 0.
 pub(super) fn step(emitter: &mut Emitter<'_>, name: String, x: String, ty: &TensorType) -> String {
-    let attributes = vec![float("alpha", STEP), float("beta", 0.0)];
+    let slope = match emitter.is_halved(ty.element) {
+        true => HALF_STEP,
+        false => STEP,
+    };
+    let attributes = vec![float("alpha", slope), float("beta", 0.0)];
     emitter.intermediate((STANDARD, "HardSigmoid"), name, vec![x], ty, attributes)
 }
 

@@ -22,6 +22,8 @@ pub enum FormulationChoice {
     Auto,
     /// Operators that every build of ONNX Runtime with the training API has.
     Portable,
+    /// The same in mixed precision: 16-bit products, 32-bit weights.
+    Mixed,
     /// Convolutions on blocked layout; an error where this machine has none.
     Blocked,
 }
@@ -44,6 +46,16 @@ pub fn choose(choice: FormulationChoice, graph: &Graph, machine: Machine<'_>) ->
         formulation: Formulation::Portable,
         description: format!("portable operators ({reason})"),
     };
+    if choice == FormulationChoice::Mixed {
+        return Ok(Chosen {
+            formulation: Formulation::Mixed,
+            description: match machine.device.gpu() {
+                Some(_) => "mixed precision: portable operators with 16-bit products".to_owned(),
+                None => "mixed precision, which a processor computes by converting to and fro: slower than any other"
+                    .to_owned(),
+            },
+        });
+    }
     if machine.device.gpu().is_some() {
         ensure!(
             choice != FormulationChoice::Blocked,
@@ -101,7 +113,9 @@ fn refuse(
 ) -> Result<Chosen> {
     match choice {
         FormulationChoice::Blocked => bail!("blocked layout cannot be used: {reason}"),
-        FormulationChoice::Auto | FormulationChoice::Portable => Ok(portable(reason)),
+        FormulationChoice::Auto | FormulationChoice::Portable | FormulationChoice::Mixed => {
+            Ok(portable(reason))
+        }
     }
 }
 

@@ -370,7 +370,7 @@ struct Gradients {
 
 impl Gradients {
     fn new(network: &Network, shape: [usize; 3]) -> Self {
-        let training = artifacts::training_graph(network).unwrap();
+        let training = artifacts::training_graph(network, 1.0).unwrap();
         let name = |index: usize| format!("wanted{index}");
         let outputs = training
             .gradients

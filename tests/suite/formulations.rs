@@ -37,15 +37,15 @@ fn blocked(graph: &Graph) -> Option<Formulation> {
 }
 
 /// A graph under construction, with its images, loss and parameters.
-struct Case {
-    graph: Graph,
+pub(crate) struct Case {
+    pub(crate) graph: Graph,
     random: Random,
     parameters: Vec<(ValueId, Vec<f32>)>,
     images: (ValueId, [usize; 4], Vec<f32>),
 }
 
 impl Case {
-    fn new(images: usize, channels: usize, height: usize, width: usize) -> Self {
+    pub(crate) fn new(images: usize, channels: usize, height: usize, width: usize) -> Self {
         let mut graph = Graph::new();
         let mut random = Random::seed_from_u64(11);
         let x = graph.input(
@@ -63,7 +63,7 @@ impl Case {
         }
     }
 
-    fn x(&self) -> ValueId {
+    pub(crate) fn x(&self) -> ValueId {
         self.images.0
     }
 
@@ -83,7 +83,13 @@ impl Case {
         size(&self.graph.shape(x).dims()[1])
     }
 
-    fn conv(&mut self, x: ValueId, filters: usize, kernel: usize, conv: Conv2d) -> ValueId {
+    pub(crate) fn conv(
+        &mut self,
+        x: ValueId,
+        filters: usize,
+        kernel: usize,
+        conv: Conv2d,
+    ) -> ValueId {
         let inputs = self.channels(x) / conv.groups;
         let bound = (3.0 / (inputs * kernel * kernel) as f32).sqrt();
         let weight = self.parameter(
@@ -94,7 +100,7 @@ impl Case {
         self.graph.conv(x, weight, None, conv).unwrap()
     }
 
-    fn conv_with_bias(&mut self, x: ValueId, filters: usize, kernel: usize) -> ValueId {
+    pub(crate) fn conv_with_bias(&mut self, x: ValueId, filters: usize, kernel: usize) -> ValueId {
         let inputs = self.channels(x);
         let weight = self.parameter(&[filters, inputs, kernel, kernel], Role::Weight, -0.2..0.2);
         let bias = self.parameter(&[filters], Role::BiasOrNorm, -0.2..0.2);
@@ -103,7 +109,7 @@ impl Case {
             .unwrap()
     }
 
-    fn norm(&mut self, x: ValueId) -> ValueId {
+    pub(crate) fn norm(&mut self, x: ValueId) -> ValueId {
         let channels = self.channels(x);
         let scale = self.parameter(&[channels], Role::BiasOrNorm, 0.5..1.5);
         let bias = self.parameter(&[channels], Role::BiasOrNorm, -0.5..0.5);
@@ -114,8 +120,8 @@ impl Case {
             .unwrap()
     }
 
-    /// Loss and gradients of all trained parameters, or the output of the network in inference.
-    fn run(
+    /// Output, loss and gradients of all trained parameters, or the output of the network in inference; and the operators used.
+    pub(crate) fn run(
         &self,
         output: ValueId,
         mode: Mode,
@@ -243,7 +249,7 @@ fn size(dim: &Dim) -> usize {
 }
 
 /// Relative L2 error.
-fn relative_error(found: &[f32], expected: &[f32]) -> f64 {
+pub(crate) fn relative_error(found: &[f32], expected: &[f32]) -> f64 {
     assert_eq!(found.len(), expected.len());
     let square = |value: f64| value * value;
     let error: f64 = found
@@ -460,7 +466,7 @@ fn a_chain_ends_where_the_next_one_begins() {
     case.compare("chains", output, &["catalog:BatchNorm", "catalog:MaxPool"]);
 }
 
-fn task(channels: usize) -> Task {
+pub(crate) fn task(channels: usize) -> Task {
     Task {
         height: 14,
         width: 12,
@@ -471,7 +477,7 @@ fn task(channels: usize) -> Task {
     }
 }
 
-fn architectures() -> Vec<Architecture> {
+pub(crate) fn architectures() -> Vec<Architecture> {
     vec![
         Architecture::Seed(SeedOptions {
             dropout: 0.0,
@@ -503,7 +509,7 @@ fn architectures() -> Vec<Architecture> {
 }
 
 /// Losses of some steps, then all parameters, statistics and optimizer state included.
-fn train(
+pub(crate) fn train(
     architecture: &Architecture,
     task: &Task,
     choice: FormulationChoice,

@@ -16,6 +16,7 @@ mod foreign_backbone;
 mod formulations;
 mod gradients;
 mod graph;
+mod mixed_precision;
 mod nightly;
 mod photos;
 mod report;

@@ -127,7 +127,7 @@ fn gradients_agree_with_pytorch() {
 
 /// Loss, and the gradient of each trained parameter by name.
 fn gradients(network: &Network, case: &GradientCase) -> (f64, Vec<(String, Vec<f32>)>) {
-    let training = artifacts::training_graph(network).unwrap();
+    let training = artifacts::training_graph(network, 1.0).unwrap();
     let graph = &training.graph;
     let names: Vec<String> = training
         .trained

@@ -77,6 +77,8 @@ enum FormulationName {
     Auto,
     /// Operators of ONNX Runtime alone
     Portable,
+    /// The same in mixed precision: convolutions and matrix products in float16, weights in float32; for GPUs
+    Mixed,
     /// Convolutions on blocked layout with this program's own operators
     Blocked,
 }
@@ -117,6 +119,7 @@ impl FitArgs {
             options.formulation = match name {
                 FormulationName::Auto => FormulationChoice::Auto,
                 FormulationName::Portable => FormulationChoice::Portable,
+                FormulationName::Mixed => FormulationChoice::Mixed,
                 FormulationName::Blocked => FormulationChoice::Blocked,
             };
         }

@@ -4,7 +4,7 @@ use pipeline::onnx::AttributeProto;
 
 use crate::graph::{Conv2d, Node, Op, Shape, TensorType, ValueId};
 use crate::kernels::Bounds;
-use crate::lowering::emitter::{int, ints, string};
+use crate::lowering::proto::{int, ints, string};
 use crate::lowering::recipes;
 
 use super::plan::RELU;
@@ -63,7 +63,7 @@ impl Blocked<'_, '_, '_> {
         let mut operands = vec![if is_plain {
             self.emitter.name(x)
         } else {
-            self.emitter.blocked(x)
+            self.emitter.other(x)
         }];
         operands.push(self.packed(&node.name, weight, false));
         operands.extend(node.inputs.get(2).map(|&bias| self.emitter.name(bias)));
@@ -106,7 +106,7 @@ impl Blocked<'_, '_, '_> {
         match flipped {
             Some(padding) if conv.strides == [1, 1] && !is_depthwise(conv) => {
                 let operands = vec![
-                    self.emitter.blocked(dy),
+                    self.emitter.other(dy),
                     self.packed(&node.name, weight, true),
                 ];
                 let attributes = vec![
@@ -119,7 +119,7 @@ impl Blocked<'_, '_, '_> {
                 self.blocked_node((NCHWC, "Conv"), &node.name, operands, output, attributes);
             }
             _ => {
-                let operands = vec![self.emitter.blocked(dy), self.emitter.name(weight)];
+                let operands = vec![self.emitter.other(dy), self.emitter.name(weight)];
                 let attributes = self.conv_geometry(conv, x, weight);
                 self.blocked_node(
                     (CATALOG, "ConvInputGradient"),
@@ -143,7 +143,7 @@ impl Blocked<'_, '_, '_> {
         let x_name = if is_plain {
             self.emitter.name(x)
         } else {
-            self.emitter.blocked(x)
+            self.emitter.other(x)
         };
         let geometry = self.conv_geometry(conv, x, weight);
         let (operator, mut operands, attributes) = match self.plan.pooled_instead_of(dy) {
@@ -156,11 +156,7 @@ impl Blocked<'_, '_, '_> {
                     attributes,
                 )
             }
-            None => (
-                "ConvWeightGradient",
-                vec![self.emitter.blocked(dy)],
-                geometry,
-            ),
+            None => ("ConvWeightGradient", vec![self.emitter.other(dy)], geometry),
         };
         operands.push(x_name);
         self.emitter.node(
@@ -179,8 +175,8 @@ impl Blocked<'_, '_, '_> {
             Some(pooled) => (pooled.gradient, pooled.rectified),
             None => (value, None),
         };
-        let mut operands = vec![self.emitter.blocked(gradient)];
-        operands.extend(rectified.map(|id| self.emitter.blocked(id)));
+        let mut operands = vec![self.emitter.other(gradient)];
+        operands.extend(rectified.map(|id| self.emitter.other(id)));
         let mut attributes = vec![int("block", self.block as i64)];
         attributes.extend(bound_attributes(if rectified.is_some() {
             RELU

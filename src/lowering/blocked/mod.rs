@@ -15,7 +15,8 @@ use pipeline::onnx::AttributeProto;
 use crate::graph::{Dim, Node, ValueId};
 use crate::kernels::Bounds;
 
-use super::emitter::{Domain, Emitter, fixed, float, ints};
+use super::emitter::{Domain, Emitter};
+use super::proto::{fixed, float, ints};
 use super::{Mode, Targets, portable};
 use plan::{Plan, Step};
 
@@ -89,7 +90,7 @@ impl Blocked<'_, '_, '_> {
             Step::MaxPoolGrad(pooled) => self.max_pool_grad(node, pooled, nodes[pooled.pool]),
             Step::GlobalAveragePool => {
                 // One pixel: both layouts are the same.
-                let operands = vec![self.emitter.blocked(node.inputs[0])];
+                let operands = vec![self.emitter.other(node.inputs[0])];
                 self.emitter.node(
                     (NCHWC, "GlobalAveragePool"),
                     &node.name,
@@ -113,7 +114,7 @@ impl Blocked<'_, '_, '_> {
         output: ValueId,
         attributes: Vec<AttributeProto>,
     ) {
-        let outputs = vec![self.emitter.declare_blocked(output)];
+        let outputs = vec![self.emitter.declare_other(output)];
         self.emitter
             .raw_node(operator, name, operands, outputs, attributes);
     }
@@ -122,9 +123,9 @@ impl Blocked<'_, '_, '_> {
         let operands = node
             .inputs
             .iter()
-            .map(|&id| self.emitter.blocked(id))
+            .map(|&id| self.emitter.other(id))
             .collect();
-        let output = self.emitter.declare_blocked(node.outputs[0]);
+        let output = self.emitter.declare_other(node.outputs[0]);
         portable::emit_elementwise(self.emitter, node, operands, output);
     }
 

@@ -2,7 +2,8 @@
 
 use crate::graph::{Conv2d, Node, Op, Shape, Tensor, TensorType, ValueId};
 use crate::kernels::Bounds;
-use crate::lowering::emitter::{Domain, float, int, string};
+use crate::lowering::emitter::Domain;
+use crate::lowering::proto::{float, int, string};
 use crate::lowering::recipes;
 
 use super::plan::Rectifier;
@@ -19,13 +20,13 @@ impl Blocked<'_, '_, '_> {
         let Op::BatchNorm(norm) = &node.op else {
             return;
         };
-        let mut operands = vec![self.emitter.blocked(node.inputs[0])];
+        let mut operands = vec![self.emitter.other(node.inputs[0])];
         operands.extend(node.inputs[1..].iter().map(|&id| self.emitter.name(id)));
-        operands.extend(residual.map(|id| self.emitter.blocked(id)));
+        operands.extend(residual.map(|id| self.emitter.other(id)));
         let running = [operands[3].clone(), operands[4].clone()];
         let updated = running.clone().map(|name| format!("{name}.updated"));
         let outputs = vec![
-            self.emitter.declare_blocked(output),
+            self.emitter.declare_other(output),
             self.emitter.declare(node.outputs[1]),
             self.emitter.declare(node.outputs[2]),
             updated[0].clone(),
@@ -105,8 +106,8 @@ impl Blocked<'_, '_, '_> {
             vec![],
         );
 
-        let mut operands = vec![self.emitter.blocked(node.inputs[0]), weight, offset];
-        operands.extend(residual.map(|id| self.emitter.blocked(id)));
+        let mut operands = vec![self.emitter.other(node.inputs[0]), weight, offset];
+        operands.extend(residual.map(|id| self.emitter.other(id)));
         let conv = Conv2d {
             groups: channels,
             ..Conv2d::same(1)
@@ -128,13 +129,13 @@ impl Blocked<'_, '_, '_> {
             return;
         };
         let mut operands = vec![
-            self.emitter.blocked(gradient),
-            self.emitter.blocked(node.inputs[1]),
+            self.emitter.other(gradient),
+            self.emitter.other(node.inputs[1]),
         ];
         operands.extend(node.inputs[2..].iter().map(|&id| self.emitter.name(id)));
-        operands.extend(rectifier.map(|rectifier| self.emitter.blocked(rectifier.output)));
+        operands.extend(rectifier.map(|rectifier| self.emitter.other(rectifier.output)));
         let outputs = vec![
-            self.emitter.declare_blocked(node.outputs[0]),
+            self.emitter.declare_other(node.outputs[0]),
             self.emitter.declare(node.outputs[1]),
             self.emitter.declare(node.outputs[2]),
         ];
@@ -156,8 +157,8 @@ impl Blocked<'_, '_, '_> {
 
     pub(super) fn rectifier_grad(&mut self, node: &Node, rectifier: &Rectifier) {
         let operands = vec![
-            self.emitter.blocked(rectifier.gradient),
-            self.emitter.blocked(rectifier.output),
+            self.emitter.other(rectifier.gradient),
+            self.emitter.other(rectifier.output),
         ];
         let mut attributes = vec![int("block", self.block as i64)];
         attributes.extend(bound_attributes(rectifier.bounds));

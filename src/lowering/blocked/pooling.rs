@@ -3,7 +3,7 @@
 use pipeline::onnx::AttributeProto;
 
 use crate::graph::{Node, Op, ValueId};
-use crate::lowering::emitter::{int, ints};
+use crate::lowering::proto::{int, ints};
 
 use super::plan::Pooled;
 use super::{Blocked, CATALOG, size};
@@ -19,7 +19,7 @@ impl Blocked<'_, '_, '_> {
         let mut attributes = self.pool_attributes(node);
         attributes.push(int("rectify", rectify.into()));
         let (operator, operands) = match conv {
-            None => ("MaxPool", vec![self.emitter.blocked(node.inputs[0])]),
+            None => ("MaxPool", vec![self.emitter.other(node.inputs[0])]),
             Some(conv_node) => {
                 let Op::Conv(conv) = &conv_node.op else {
                     return;
@@ -34,7 +34,7 @@ impl Blocked<'_, '_, '_> {
                 ("ConvMaxPool", operands)
             }
         };
-        let outputs = vec![self.emitter.declare_blocked(output), winners(node)];
+        let outputs = vec![self.emitter.declare_other(output), winners(node)];
         self.emitter.raw_node(
             (CATALOG, operator),
             &node.name,
@@ -59,7 +59,7 @@ impl Blocked<'_, '_, '_> {
     /// Gradient and winners.
     pub(super) fn pooled_operands(&mut self, pooled: &Pooled) -> Vec<String> {
         let winners = winners(self.plan.node(pooled.pool));
-        vec![self.emitter.blocked(pooled.gradient), winners]
+        vec![self.emitter.other(pooled.gradient), winners]
     }
 
     pub(super) fn pool_geometry(&self, pool: usize) -> Vec<AttributeProto> {
