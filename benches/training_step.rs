@@ -41,7 +41,7 @@ struct Arguments {
     /// Images per step
     #[arg(long, value_name = "N", default_value_t = 128)]
     batch: usize,
-    /// `auto`, `portable` or `blocked`
+    /// `auto`, `portable`, `mixed` or `blocked`
     #[arg(long, value_name = "NAME", default_value = "auto")]
     formulation: String,
     /// Threads of ONNX Runtime; 0 for one per core

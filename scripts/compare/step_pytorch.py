@@ -75,7 +75,7 @@ def prepare(setup, variant, device):
     labels = torch.randint(0, task["classes"], shape[:2]).to(device)
     forward = torch.compile(model) if variant == "compile" else model
     half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(variant)
-    scaler = torch.amp.GradScaler(device.type, enabled=variant == "fp16")
+    scaler = torch.amp.GradScaler(device.type) if variant == "fp16" else None
     taken = 0
 
     def step():
@@ -86,9 +86,13 @@ def prepare(setup, variant, device):
             logits = forward(images[batch])
             loss = functional.cross_entropy(logits, labels[batch], label_smoothing=setup["label_smoothing"])
         optimizer.zero_grad()
-        scaler.scale(loss).backward()
-        scaler.step(optimizer)
-        scaler.update()
+        if scaler is None:
+            loss.backward()
+            optimizer.step()
+        else:
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
         return loss.item()
 
     return step

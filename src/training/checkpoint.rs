@@ -14,6 +14,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::events::EpochSummary;
+use super::formulation::FormulationChoice;
 use super::options::TrainOptions;
 use super::plan::Plan;
 use super::pruning::ImageLosses;
@@ -21,7 +22,7 @@ use super::pruning::ImageLosses;
 const FORMAT: &[u8] = b"catalog checkpoint 1\n";
 const DIGEST_BYTES: usize = 32;
 const LENGTH_BYTES: usize = 8;
-/// Options that decide where a run computes, not what: they may change between a stop and the resumption.
+/// Options that decide where a run computes, not what: they may change between a stop and the resumption. Mixed precision is more than that.
 const OPTIONS_OF_THE_MACHINE: [&str; 2] = ["threads", "formulation"];
 
 /// Where a run keeps its checkpoint.
@@ -178,18 +179,20 @@ impl RunIdentity {
     }
 }
 
-/// What two runs' options differ in, each as `option was … and is …`; what only says where a run computes is no difference.
+/// What two runs' options differ in, each as `option was … and is …`; what only says where and how fast a run computes is no difference.
 ///
 /// # Errors
 /// When options cannot be written as JSON.
 pub fn option_differences(before: &TrainOptions, now: &TrainOptions) -> Result<Vec<String>> {
+    let is_rounding = |options: &TrainOptions| options.formulation == FormulationChoice::Mixed;
+    let rounds_otherwise = is_rounding(before) != is_rounding(now);
     let (before, now) = (serde_json::to_value(before)?, serde_json::to_value(now)?);
     let mut differences = Vec::new();
     find_differences("", &before, &now, &mut differences);
     differences.retain(|difference| {
-        OPTIONS_OF_THE_MACHINE
-            .iter()
-            .all(|name| !difference.starts_with(name))
+        let mut names = OPTIONS_OF_THE_MACHINE.iter();
+        rounds_otherwise && difference.starts_with("formulation")
+            || names.all(|name| !difference.starts_with(name))
     });
     Ok(differences)
 }
@@ -386,6 +389,26 @@ mod tests {
         std::fs::write(&path, "something else").unwrap();
         let error = format!("{:#}", Checkpoint::load(&path).unwrap_err());
         assert!(error.contains("no checkpoint of this version"), "{error}");
+    }
+
+    #[test]
+    fn mixed_precision_is_no_matter_of_the_machine() {
+        let with = |formulation| TrainOptions {
+            formulation,
+            ..TrainOptions::default()
+        };
+        let [auto, portable, mixed] = [
+            FormulationChoice::Auto,
+            FormulationChoice::Portable,
+            FormulationChoice::Mixed,
+        ]
+        .map(with);
+        assert!(option_differences(&auto, &portable).unwrap().is_empty());
+        assert!(option_differences(&mixed, &mixed).unwrap().is_empty());
+        assert_eq!(
+            option_differences(&mixed, &auto).unwrap(),
+            [r#"formulation was "mixed" and is "auto""#]
+        );
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub fn choose(choice: FormulationChoice, graph: &Graph, machine: Machine<'_>) ->
             "blocked layout is for processors, and {} is none: leave out --formulation or --device",
             machine.device
         );
-        return Ok(portable("the only ones for CUDA"));
+        return Ok(portable("those for CUDA"));
     }
     if choice == FormulationChoice::Portable {
         return Ok(portable("as asked"));
