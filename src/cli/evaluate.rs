@@ -2,6 +2,7 @@
 
 mod acceptance;
 mod files;
+mod held_out;
 mod levels;
 mod report;
 mod unknown;
@@ -18,6 +19,7 @@ use serde::Serialize;
 
 use self::acceptance::Trust;
 use self::files::OutputFiles;
+use self::held_out::Learnt;
 use self::levels::Level;
 use self::unknown::{ScoresOfPictures, Told, UnknownFolder};
 use super::acceptance::AcceptanceArgs;
@@ -39,6 +41,7 @@ use crate::runtime::{self, Need};
 Examples:
   catalog evaluate fashion-mnist
   catalog evaluate photos --model models/shop/model.onnx --confusion confusion.csv
+  catalog evaluate photos --model models/shop/model.onnx --part validation
   catalog evaluate photos --part all --predictions predictions.csv --metrics metrics.json
   catalog evaluate photos --target-precision 0.99
   catalog evaluate photos --report report.html
@@ -91,7 +94,7 @@ pub(super) struct EvaluateArgs {
 enum PartArg {
     /// Images to learn from
     Train,
-    /// Images to choose by
+    /// Images to choose by; where the data has no such part, what the model's training held out of it
     Validation,
     /// Images to judge by
     Test,
@@ -120,6 +123,14 @@ pub(super) fn run(args: &EvaluateArgs, global: &GlobalArgs) -> Result<ExitCode> 
     let runtime = runtime::load(&global.runtime_settings()?, Need::Inference)?;
     let dataset = dataset::load(&source, &load_settings(args, &model, global)?)?;
     warn_of_skipped(&dataset);
+    let learnt = Learnt::of(&model);
+    let dataset = match args.part {
+        Some(PartArg::Validation) => held_out::validation_part(dataset, &source, learnt.as_ref())?,
+        _ => dataset,
+    };
+    if let Some(warning) = learnt.and_then(|learnt| learnt.warning(&dataset)) {
+        tracing::warn!("{warning}");
+    }
     let (mut classifier, device) = args.model.classifier(&runtime, &model, cores())?;
 
     tracing::info!("evaluating {}", described(&dataset));
@@ -216,7 +227,7 @@ fn load_settings(
         parts: match args.part {
             None => Parts::Judging,
             Some(PartArg::Train) => Parts::Only(Part::Train),
-            Some(PartArg::Validation) => Parts::Only(Part::Validation),
+            Some(PartArg::Validation) => Parts::HeldOut,
             Some(PartArg::Test) => Parts::Only(Part::Test),
             Some(PartArg::All) => Parts::All,
         },

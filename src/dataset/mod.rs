@@ -136,6 +136,8 @@ pub enum Parts {
     Learning,
     /// The part to judge a model by: test if there is one, else validation, else everything.
     Judging,
+    /// The part to choose by; where there is none, everything, for something to be held out of it.
+    HeldOut,
     /// This one, which has to be there.
     Only(Part),
 }
@@ -357,6 +359,7 @@ impl Parts {
             Self::Judging => [Part::Test, Part::Validation]
                 .into_iter()
                 .find(|part| there.contains(part)),
+            Self::HeldOut => Some(Part::Validation).filter(|part| there.contains(part)),
             Self::Only(part) if there.contains(&part) => Some(part),
             Self::Only(part) => {
                 let names: Vec<&str> = there.iter().map(|part| part.name()).collect();
@@ -459,6 +462,11 @@ mod tests {
             [Train, Validation]
         );
         assert_eq!(choose(Parts::Only(Train), &[Train, Test]), [Train]);
+        assert_eq!(
+            choose(Parts::HeldOut, &[Train, Validation, Test]),
+            [Validation]
+        );
+        assert_eq!(choose(Parts::HeldOut, &[Train, Test]), [Train, Test]);
         let error = Parts::Only(Validation)
             .choose("shop", &[Train, Test])
             .unwrap_err();

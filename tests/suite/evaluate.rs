@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::testenv::{
-    Half, TestEnv, fashion_mnist, fashion_mnist_folder, finish, halves_model, write_halves,
+    Half, QUICK, TestEnv, fashion_mnist, fashion_mnist_folder, finish, halves_model, write_halves,
 };
 use crate::training::{TEST_IMAGES, fashion_model};
 
@@ -226,5 +226,58 @@ fn the_model_inside_the_program_needs_no_option() {
         env.succeed(&["evaluate", "data"])
             .stdout
             .contains("20 images")
+    );
+}
+
+#[test]
+fn what_a_training_held_out_can_be_judged_again() {
+    let env = TestEnv::new();
+    write_halves(&env.path("halves"), 20);
+    // Too short a training to be right everywhere: figures of other images would differ.
+    let train = ["train", "halves", "--out", "model", "--epochs", "1"];
+    env.succeed(&[&train[..], QUICK].concat());
+    let trained = metrics(&env, "model/metrics.json");
+    let judge = |data, more: &[&str]| {
+        let command = [
+            "evaluate",
+            data,
+            "--model",
+            "model/model.onnx",
+            "--metrics",
+            "m.json",
+        ];
+        env.run(&[&command[..], more].concat())
+    };
+    let finished = judge("halves", &["--part", "validation"]);
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert!(
+        finished
+            .stderr
+            .contains("what the training held out of it, 0.2 by seed 1")
+            && !finished.stderr.contains("the model learnt from"),
+        "{finished:?}"
+    );
+    let judged = metrics(&env, "m.json");
+    assert_eq!(judged["images"], 16, "{judged}");
+    for figure in ["accuracy", "confusion_matrix"] {
+        assert_eq!(judged[figure], trained[figure], "{figure}");
+    }
+
+    // All of it holds what was learnt.
+    let finished = judge("halves", &[]);
+    assert_eq!(metrics(&env, "m.json")["images"], 80);
+    let said = "the model learnt from images of halves";
+    assert!(finished.stderr.contains(said), "{finished:?}");
+
+    // Nothing is known of other images.
+    write_halves(&env.path("others"), 3);
+    let finished = judge("others", &["--part", "validation"]);
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    let said = "the model learnt from other data";
+    assert!(finished.error_lines()[0].contains(said), "{finished:?}");
+    let finished = judge("others", &[]);
+    assert!(
+        !finished.stderr.contains("the model learnt"),
+        "{finished:?}"
     );
 }
