@@ -60,7 +60,7 @@ pub(super) fn run(arguments: &ClassifyArgs, global: &GlobalArgs) -> Result<ExitC
         return Ok(stop.exit_code());
     }
     let finished = outcome?;
-    let is_success = is_tolerated(&finished.summary, arguments.max_failures());
+    let shortfall = shortfall(&finished.summary, arguments.max_failures());
 
     if let Some(path) = &report_path {
         let report = Report::new(
@@ -104,17 +104,19 @@ pub(super) fn run(arguments: &ClassifyArgs, global: &GlobalArgs) -> Result<ExitC
             report.display()
         );
     }
-    Ok(if is_success {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(NOT_ALL_OK)
+    Ok(match shortfall {
+        None => ExitCode::SUCCESS,
+        Some(shortfall) => {
+            tracing::warn!("{shortfall}");
+            ExitCode::from(NOT_ALL_OK)
+        }
     })
 }
 
-/// Whether a run is a success. A folder that could not be read may hide any number of files, so it never is.
-fn is_tolerated(summary: &Summary, failures: Tolerance) -> bool {
-    let count = summary.found - summary.with_status(Status::Ok);
-    summary.skipped.unreadable_folders == 0 && failures.allows(count, summary.found)
+/// Why a run is no success.
+fn shortfall(summary: &Summary, tolerated: Tolerance) -> Option<String> {
+    let failures = summary.found - summary.with_status(Status::Ok);
+    tolerated.shortfall(failures, summary.found, summary.skipped.unreadable_folders)
 }
 
 /// What a person wants to know at the end.
@@ -277,10 +279,10 @@ mod tests {
     #[test]
     fn a_folder_that_could_not_be_read_is_never_tolerated() {
         let mut summary = summary();
-        assert!(!is_tolerated(&summary, Tolerance::Files(2)));
-        assert!(is_tolerated(&summary, Tolerance::Files(3)));
+        assert!(shortfall(&summary, Tolerance::Files(2)).is_some());
+        assert_eq!(shortfall(&summary, Tolerance::Files(3)), None);
         summary.skipped.unreadable_folders = 1;
-        assert!(!is_tolerated(&summary, Tolerance::Percent(100.0)));
+        assert!(shortfall(&summary, Tolerance::Percent(100.0)).is_some());
     }
 
     #[test]

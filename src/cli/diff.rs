@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
 use pipeline::classify::LabelsReader;
 
@@ -35,7 +35,7 @@ Examples:
 Both files are read once, side by side, in the path order in which `classify` and `merge` write them. A file is in another
 category when its label changed, was lost or was gained; those are what --max-changes counts, of the files that both have.
 
-Exit codes: 0 no more changes than allowed, 1 nothing was written, 2 wrong usage,
+Exit codes: 0 no more changes than allowed, 1 there is no result, 2 wrong usage,
 4 everything is written, but more files are in another category than --max-changes allows")]
 pub(super) struct DiffArgs {
     /// CSV of the labels before
@@ -78,14 +78,26 @@ pub(super) fn run(arguments: &DiffArgs) -> Result<ExitCode> {
         least_move: arguments.min_move,
     };
     let figures = compare(old, new, &settings, |change| outputs.write(change))?;
+    let runs = [
+        Run::read(&arguments.old, figures.old_files),
+        Run::read(&arguments.new, figures.new_files),
+    ];
+    let mismatches: Vec<String> = runs.iter().filter_map(Run::mismatch).collect();
+    if let (Some(mismatch), Some(_)) = (mismatches.first(), arguments.max_changes) {
+        bail!("{mismatch} Only whole files of labels can be judged by --max-changes");
+    }
     let gate = Gate::of(&figures, arguments.max_changes)?;
-    let remarks = remarks(&figures, &gate);
+    let mut remarks = remarks(&figures, &gate);
+    remarks.extend(mismatches);
     for remark in &remarks {
         tracing::warn!("{remark}");
     }
 
     let html = match &arguments.html {
-        Some(_) => Some(page(arguments, &figures, remarks)?),
+        Some(_) => {
+            remarks.extend(runs::same_model(&runs));
+            Some(page(arguments, &figures, runs, remarks)?)
+        }
         None => None,
     };
     let text = display::text(&figures, space());
@@ -162,12 +174,12 @@ fn remarks(figures: &Figures, gate: &Gate) -> Vec<String> {
     remarks
 }
 
-fn page(arguments: &DiffArgs, figures: &Figures, mut remarks: Vec<String>) -> Result<String> {
-    let runs = [
-        Run::read(&arguments.old, figures.old_files),
-        Run::read(&arguments.new, figures.new_files),
-    ];
-    remarks.extend(runs::remarks(&runs));
+fn page(
+    arguments: &DiffArgs,
+    figures: &Figures,
+    runs: [Run; 2],
+    mut remarks: Vec<String>,
+) -> Result<String> {
     let pictures = match &arguments.pictures {
         Some(folder) => pictures::read(folder, figures)?,
         None => pictures::Pictures::default(),

@@ -12,6 +12,7 @@ use pipeline::atomic_file::StagedFile;
 use pipeline::classify::{LabelsFacts, Part, merge, path_text};
 use serde::{Deserialize, Serialize};
 
+use super::tolerance::Tolerance;
 use super::{NOT_ALL_OK, report_beside};
 
 /// Join the labels that `classify --shard` wrote
@@ -23,7 +24,8 @@ Examples:
 Beside each file its report is needed (part-1.csv.report.json). The result has the bytes of one run over all files; a shard that is
 missing, was given twice, changed, or came from another model, other settings or other files is refused.
 
-Exit codes: 0 every file was classified, 1 nothing was published, 2 wrong usage, 3 published, but not every file is ok")]
+Exit codes: 0 every file was classified, or no more failed than --max-failures allows, 1 nothing was published, 2 wrong usage,
+3 published, but more files are not ok, or a folder could not be read")]
 pub(super) struct MergeArgs {
     /// Labels of all shards, in any order
     #[arg(required = true, value_name = "FILE")]
@@ -31,6 +33,9 @@ pub(super) struct MergeArgs {
     /// File to write
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
+    /// End with success while no more files of all shards than this are not ok: a number, or a share such as 0.5%
+    #[arg(long, value_name = "N|P%", default_value = "0")]
+    max_failures: Tolerance,
 }
 
 /// What is read of a shard's report.
@@ -64,7 +69,11 @@ struct Report<'a> {
 
 /// Runs `catalog merge`.
 pub(super) fn run(arguments: &MergeArgs) -> Result<ExitCode> {
-    let MergeArgs { parts: paths, out } = arguments;
+    let MergeArgs {
+        parts: paths,
+        out,
+        max_failures,
+    } = arguments;
     ensure!(
         !paths.contains(out),
         "{} is one of the shards; write the whole to another place",
@@ -91,7 +100,7 @@ pub(super) fn run(arguments: &MergeArgs) -> Result<ExitCode> {
         });
     }
     let labels = merge(&parts, &mut staged)?;
-    let is_all_ok = statuses.get("ok") == Some(&labels.rows) && unreadable_folders == 0;
+    let failures = labels.rows - statuses.get("ok").copied().unwrap_or(0).min(labels.rows);
     let report = Report {
         program: env!("CARGO_PKG_NAME"),
         version: env!("CARGO_PKG_VERSION"),
@@ -115,11 +124,15 @@ pub(super) fn run(arguments: &MergeArgs) -> Result<ExitCode> {
         parts.len(),
         out.display()
     );
-    Ok(if is_all_ok {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(NOT_ALL_OK)
-    })
+    Ok(
+        match max_failures.shortfall(failures, labels.rows, unreadable_folders) {
+            None => ExitCode::SUCCESS,
+            Some(shortfall) => {
+                tracing::warn!("{shortfall}");
+                ExitCode::from(NOT_ALL_OK)
+            }
+        },
+    )
 }
 
 fn read_report(labels: &Path) -> Result<PartReport> {

@@ -119,6 +119,21 @@ fn decisions_are_compared_where_both_have_them() {
 }
 
 #[test]
+fn labels_that_were_cut_pass_no_gate() {
+    let env = shop();
+    let report = r#"{"labels": {"format": "csv", "rows": 7, "digest": "", "shard": null, "tree": {"files": 7, "digest": ""}, "made_with": {}}}"#;
+    env.write("new.csv.report.json", report);
+    let said = "new.csv has 6 rows, the report new.csv.report.json is about 7: the labels were cut";
+    let finished = diff(&env, &[]);
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert!(finished.stderr.contains(said), "{finished:?}");
+    let finished = diff(&env, &["--max-changes", "100%", "--out", "changes.csv"]);
+    assert_eq!(finished.code, Some(1), "{finished:?}");
+    assert!(finished.stderr.contains(said), "{finished:?}");
+    assert!(!env.path("changes.csv").exists());
+}
+
+#[test]
 fn the_gate_has_an_exit_code_of_its_own_and_writes_everything_all_the_same() {
     let env = shop();
     // Three of five files are in another category.

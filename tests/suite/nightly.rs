@@ -425,6 +425,30 @@ fn memory_is_bounded_by_the_budget_whatever_the_threads() {
 }
 
 #[test]
+fn a_quiet_run_says_no_more_than_that_files_are_not_ok() {
+    let env = shop(3);
+    let run = |failures| {
+        env.run(&classify(
+            "labels.csv",
+            &["--quiet", "--max-failures", failures],
+        ))
+    };
+    let finished = run("20%");
+    assert_eq!(finished.code, Some(3), "{finished:?}");
+    assert_eq!(finished.stdout, "");
+    assert_eq!(finished.stderr.lines().count(), 1, "{finished:?}");
+    assert!(
+        finished
+            .stderr
+            .contains("2 of 5 files are not ok, more than the 20\u{a0}% of --max-failures"),
+        "{finished:?}"
+    );
+    let finished = run("2");
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert_eq!(finished.stderr, "");
+}
+
+#[test]
 fn shards_join_to_the_bytes_of_one_run() {
     let env = shop(60);
     for (format, options) in [
@@ -448,6 +472,8 @@ fn shards_join_to_the_bytes_of_one_run() {
             let finished = env.run(&merge);
             assert_eq!(finished.code, Some(3), "{finished:?}");
             assert_eq!(env.read("joined"), whole, "{count} shards as {format}");
+            let tolerant = env.run(&[&merge[..], &["--max-failures", "2"]].concat());
+            assert_eq!(tolerant.code, Some(0), "{tolerant:?}");
             if count == 3 {
                 merge.pop();
                 let finished = env.run(&merge);

@@ -36,13 +36,13 @@ struct Model {
 }
 
 impl Run {
-    /// Takes what lies beside the labels. The page is good without it, so what cannot be read is a warning.
+    /// Takes what lies beside the labels. The comparison is good without it, so what cannot be read is a warning.
     pub(super) fn read(labels: &Path, rows: u64) -> Self {
         Self {
             name: labels.display().to_string(),
             rows,
             report: report(&report_beside(labels)).unwrap_or_else(|error| {
-                tracing::warn!("{error:#}; the page says less about the run");
+                tracing::warn!("{error:#}; less is known of the run");
                 None
             }),
         }
@@ -53,6 +53,19 @@ impl Run {
             .as_ref()
             .and_then(fact)
             .unwrap_or_else(|| "not known".to_owned())
+    }
+
+    /// That these are not the labels that the report beside them is about: they were cut, or put in place of others.
+    pub(super) fn mismatch(&self) -> Option<String> {
+        let reported = self.report.as_ref()?.labels.rows;
+        (reported != self.rows).then(|| {
+            format!(
+                "{} has {} rows, the report {} is about {reported}: the labels were cut, or the report is an old one.",
+                self.name,
+                self.rows,
+                report_beside(Path::new(&self.name)).display()
+            )
+        })
     }
 }
 
@@ -100,32 +113,16 @@ pub(super) fn facts(runs: &[Run; 2]) -> Vec<(String, [String; 2])> {
     facts
 }
 
-/// What a reader should know of the runs.
-pub(super) fn remarks(runs: &[Run; 2]) -> Vec<String> {
-    let mut remarks = Vec::new();
-    for run in runs {
-        if let Some(report) = &run.report
-            && report.labels.rows != run.rows
-        {
-            remarks.push(format!(
-                "{} has {} rows, the report beside it is about {}: they do not belong together.",
-                run.name, run.rows, report.labels.rows
-            ));
-        }
-    }
+/// That the model is the same, where it is.
+pub(super) fn same_model(runs: &[Run; 2]) -> Option<String> {
     let model = |run: &Run| {
         let facts = &run.report.as_ref()?.labels.made_with;
         facts.get("the model").cloned()
     };
-    if let (Some(old), Some(new)) = (model(&runs[0]), model(&runs[1]))
-        && old == new
-    {
-        remarks.push(
-            "Both are by the same model: what differs comes from the files or the settings."
-                .to_owned(),
-        );
-    }
-    remarks
+    let (old, new) = (model(&runs[0])?, model(&runs[1])?);
+    (old == new).then(|| {
+        "Both are by the same model: what differs comes from the files or the settings.".to_owned()
+    })
 }
 
 #[cfg(test)]
@@ -162,11 +159,14 @@ mod tests {
         assert_eq!(value("--top-k").unwrap(), ["1", "2"]);
         assert_eq!(value("finished").unwrap()[0], "1970-01-01 00:01 UTC");
         assert_eq!([value("the device"), value("the model")], [None, None]);
+        assert_eq!(runs[0].mismatch(), None);
         assert_eq!(
-            remarks(&runs),
-            ["a.csv has 4 rows, the report beside it is about 3: they do not belong together."]
+            runs[1].mismatch().unwrap(),
+            "a.csv has 4 rows, the report a.csv.report.json is about 3: the labels were cut, or the report is an old one."
         );
-        assert!(remarks(&[run(3, "m", "1"), run(3, "m", "1")])[0].contains("same model"));
+        assert_eq!(same_model(&runs), None);
+        let same = same_model(&[run(3, "m", "1"), run(3, "m", "1")]);
+        assert!(same.unwrap().contains("same model"));
     }
 
     #[test]
