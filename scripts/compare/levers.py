@@ -45,7 +45,7 @@ LEVERS = {
     "no mirror averaging": "--mirror-averaging false",
     # Each about as long as 7 epochs of `quick`.
     "no easy images left out for 5 epochs": "--prune 0 --epochs 5",
-    "resnet for 3 epochs": "--network resnet --epochs 3",
+    "resnet": "--network resnet",
     "full size for longer for 3 epochs": "--stages 32,32:64,64:128,128 --epochs 3",
     "1.5 times as wide for 3 epochs": "--stages 48:48,96:96,192:192 --epochs 3",
     "0.75 times as wide for 10 epochs": "--stages 24:24,48:48,96:96 --epochs 10",
